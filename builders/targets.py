@@ -54,8 +54,21 @@ class Target:
 
 
 def _linux(
-    name: str, aliases: tuple[str, ...], *, oci: str, gnu: str, rust: str, goarch: str, zig: str, deb: str, rpm: str,
-    machine: int, qemu: str, goarm: str = "", zig_cpu: str = "", cflags: tuple[str, ...] = (),
+    name: str,
+    aliases: tuple[str, ...],
+    *,
+    oci: str,
+    gnu: str,
+    rust: str,
+    goarch: str,
+    zig: str,
+    deb: str,
+    rpm: str,
+    machine: int,
+    qemu: str,
+    goarm: str = "",
+    zig_cpu: str = "",
+    cflags: tuple[str, ...] = (),
 ) -> Target:
     return Target(
         name=name, aliases=(*aliases, oci, f"linux_{name}"), os="linux", arch=name, oci=oci, gnu=gnu, rust=rust,
@@ -64,14 +77,14 @@ def _linux(
     )  # fmt: skip
 
 
-def _desktop(arch: str, goarch: str, system: str, rust: str, zig: str, format_: Format, machine: int) -> Target:
+def _desktop(arch: str, goarch: str, system: str, *, rust: str, format_: Format, machine: int) -> Target:
     goos = {"macos": "darwin"}.get(system, system)
     aliases = tuple(f"{goos}{sep}{name}" for sep in "_/" for name in dict.fromkeys((arch, goarch)))
     return Target(
         name=f"{arch}-{system}", aliases=aliases, os=system, arch=arch,
         oci=f"windows/{goarch}" if system == "windows" else "",
         gnu=f"{arch}-w64-mingw32" if system == "windows" else "", rust=rust, goos=goos, goarch=goarch, goarm="",
-        zig=zig, zig_cpu="", deb="", rpm="", apk="", format=format_, machine=machine, qemu="",
+        zig=f"{arch}-{system}", zig_cpu="", deb="", rpm="", apk="", format=format_, machine=machine, qemu="",
     )  # fmt: skip
 
 
@@ -83,10 +96,10 @@ _ROWS = (
     _linux("armv7", ("armhf", "armv7l"), oci="linux/arm/v7", gnu="arm-linux-gnueabihf",
            rust="armv7-unknown-linux-gnueabihf", goarch="arm", goarm="7", zig="arm-linux",
            zig_cpu="generic+v7a+vfp3d16", deb="armhf", rpm="armv7hl", machine=40, qemu="arm"),
-    _desktop("x86_64", "amd64", "macos", "x86_64-apple-darwin", "x86_64-macos", Format.MACHO, 0x01000007),
-    _desktop("aarch64", "arm64", "macos", "aarch64-apple-darwin", "aarch64-macos", Format.MACHO, 0x0100000C),
-    _desktop("x86_64", "amd64", "windows", "x86_64-pc-windows-gnu", "x86_64-windows", Format.PE, 0x8664),
-    _desktop("aarch64", "arm64", "windows", "aarch64-pc-windows-gnullvm", "aarch64-windows", Format.PE, 0xAA64),
+    _desktop("x86_64", "amd64", "macos", rust="x86_64-apple-darwin", format_=Format.MACHO, machine=0x01000007),
+    _desktop("aarch64", "arm64", "macos", rust="aarch64-apple-darwin", format_=Format.MACHO, machine=0x0100000C),
+    _desktop("x86_64", "amd64", "windows", rust="x86_64-pc-windows-gnu", format_=Format.PE, machine=0x8664),
+    _desktop("aarch64", "arm64", "windows", rust="aarch64-pc-windows-gnullvm", format_=Format.PE, machine=0xAA64),
 )  # fmt: skip
 
 TARGETS: dict[str, Target] = {row.name: row for row in _ROWS}

@@ -7,6 +7,13 @@ from pathlib import Path, PurePosixPath
 
 from builders.errors import RelbuildError
 from builders.model import BuiltFile, Cell, Libc, Limits, OutputPattern, Recipe, Smoke, SmokeResult
+
+# Said twice because a configuration is written with these names as much as with those below.
+from builders.sources import ArchiveSource as ArchiveSource  # noqa: PLC0414
+from builders.sources import DebianSource as DebianSource  # noqa: PLC0414
+from builders.sources import GitSource as GitSource  # noqa: PLC0414
+from builders.sources import OutsideSource as OutsideSource  # noqa: PLC0414
+from builders.sources import PypiSource as PypiSource  # noqa: PLC0414
 from builders.targets import Target
 
 # --- the configuration -------------------------------------------------------------------------------------------
@@ -32,43 +39,6 @@ class Project:
     maintainer: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebianSource:
-    """A Debian source package; `sha256` is that of its .dsc file, which names all the others by digest."""
-
-    package: str
-    version: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PypiSource:
-    """An sdist; `sha256` is that of the archive."""
-
-    package: str
-    version: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GitSource:
-    """A commit of a repository; `commit` is the full object name."""
-
-    url: str
-    commit: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveSource:
-    """A tar or zip archive at a URL or a path below the project."""
-
-    location: str
-    sha256: str
-
-
-OutsideSource = DebianSource | PypiSource | GitSource | ArchiveSource
-
-
 class PlacementWish(StrEnum):
     """What a product asks of its placement."""
 
@@ -87,7 +57,8 @@ class ArchiveFormat(StrEnum):
 class ArchiveRules:
     """How the outputs of a cell are packed. `format` None means tar.gz, and zip for Windows.
 
-    `name` may hold {name} {product} {version} {os} {arch} {target}; `extra` are files of the project put beside the outputs.
+    `name` may hold {name} {product} {version} {os} {arch} {target}; `extra` are files of the project that go beside
+    the outputs.
     """
 
     format: ArchiveFormat | None = None
@@ -141,7 +112,7 @@ class GateRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRules:
-    """`smoke_not_run` and `left_out` say what a test that could not run, and a cell that no builder here takes, mean."""
+    """What it means when a smoke test could not run, and when no builder here takes a cell."""
 
     gate: GateRules = GateRules()
     smoke_not_run: Verdict = Verdict.WARN
