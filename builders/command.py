@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import selectors
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from builders.errors import Interrupted, TimedOut, ToolchainUnavailable
 
@@ -52,24 +54,33 @@ def capture(
 
 
 def stream(
-    argv: Sequence[str], *, on_output: Callable[[bytes], None], cancelled: threading.Event, timeout_s: float,
-    cwd: Path | None = None, env: Mapping[str, str] | None = None,
-) -> int:  # fmt: skip
-    """Run a long command, hand on its output (both streams merged) as it comes, and give its exit code.
+    argv: Sequence[str],
+    *,
+    on_output: Callable[[bytes], None],
+    cancelled: threading.Event,
+    timeout_s: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    on_error: Callable[[bytes], None] | None = None,
+) -> int:
+    """Run a long command, hand on its output as it comes, and give its exit code (negative: a signal's number).
 
-    The whole process group dies on a time-out, when `cancelled` is set, when the command ends and leaves children
-    behind, and with this program itself. Raises TimedOut, Interrupted, ToolchainUnavailable.
+    Both streams go to `on_output`, unless `on_error` takes the second. The whole process group dies on a time-out,
+    when `cancelled` is set, when the command ends and leaves children behind, and with this program itself.
+    Raises TimedOut, Interrupted, ToolchainUnavailable.
     """
-    process = _start(argv, cwd=cwd, env=env, stderr=subprocess.STDOUT, stdin=None)
+    process = _start(argv, cwd=cwd, env=env, stderr=subprocess.PIPE if on_error else subprocess.STDOUT, stdin=None)
+    takers = {process.stdout: on_output, **({process.stderr: on_error} if on_error else {})}
     deadline = time.monotonic() + timeout_s
     try:
-        _pump(process, on_output, lambda: _stop_reason(argv, cancelled, deadline, timeout_s))
-        return process.wait()
+        check = functools.partial(_stop_reason, argv, cancelled, deadline, timeout_s)
+        _pump(process, takers, check)
+        return _wait(process, check)
     finally:
         kill_group(process.pid)
         process.wait()
-        if process.stdout:
-            process.stdout.close()
+        for pipe in filter(None, takers):
+            pipe.close()
 
 
 def find_program(name: str, path: str | None = None) -> Path | None:
@@ -110,26 +121,42 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _pump(process: subprocess.Popen[bytes], on_output: Callable[[bytes], None], check: Callable[[], None]) -> None:
-    pipe = process.stdout
-    if pipe is None:
-        return
-    os.set_blocking(pipe.fileno(), False)
+def _pump(
+    process: subprocess.Popen[bytes],
+    takers: Mapping[IO[bytes] | None, Callable[[bytes], None]],
+    check: Callable[[], None],
+) -> None:
     ended_at: float | None = None
     with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while True:
-            if selector.select(_POLL_S):
-                chunk = os.read(pipe.fileno(), 1 << 16)
-                if not chunk:
-                    return
-                on_output(chunk)
+        for pipe, take in takers.items():
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
+                selector.register(pipe, selectors.EVENT_READ, take)
+        while selector.get_map():
+            for key, _ in selector.select(_POLL_S):
+                _hand_on(selector, key)
             check()
             if ended_at is None and process.poll() is not None:
                 ended_at = time.monotonic()
             # A child that outlives the command keeps the pipe open; it does not get to hold the run.
             if ended_at is not None and time.monotonic() - ended_at > _GRACE_S:
                 return
+
+
+def _wait(process: subprocess.Popen[bytes], check: Callable[[], None]) -> int:
+    # A command may close its output and work on, or sleep for ever.
+    while True:
+        try:
+            return process.wait(_POLL_S)
+        except subprocess.TimeoutExpired:
+            check()
+
+
+def _hand_on(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
+    if chunk := os.read(key.fd, 1 << 16):
+        key.data(chunk)
+    else:
+        selector.unregister(key.fileobj)
 
 
 def _stop_reason(argv: Sequence[str], cancelled: threading.Event, deadline: float, timeout_s: float) -> None:

@@ -1,0 +1,260 @@
+"""The embedded default: no daemon, no root. Cross-compiles with what PyPI or this machine has."""
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from builders import command, local_toolchains, outputs, recipe_env, sandbox, smoke, sources
+from builders.errors import CommandFailed, TimedOut, ToolchainUnavailable
+from builders.local_toolchains import LocalToolchain
+from builders.model import (
+    BuildEvents,
+    BuiltFile,
+    Cell,
+    CommandRecipe,
+    Libc,
+    Placement,
+    Recipe,
+    SmokeResult,
+    Toolchain,
+)
+from builders.sandbox import Bind, Isolation, Room
+from builders.targets import Target
+
+_TOOLS = "/opt/toolchain/wrappers"
+_ZIG_CACHE = "/tmp/zig-cache"  # noqa: S108  (inside the sandbox)
+_CXX_SUFFIXES = frozenset({".cc", ".cpp", ".cxx", ".c++", ".hpp"})
+_warming = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Workshop:
+    """A cell's private folders on this machine, and how the recipe sees them."""
+
+    folder: Path
+    paths: recipe_env.SandboxPaths
+    binds: tuple[Bind, ...]
+    zig_cache: str
+
+    @property
+    def out(self) -> Path:
+        return self.folder / "out"
+
+
+class LocalBuilder:
+    """Runs recipes on this machine, as far apart from it as `sandbox` finds possible.
+
+    `work` is a folder for what dies with each cell, `cache` one for what Zig may keep between runs.
+    """
+
+    name = "local"
+
+    def __init__(self, *, work: Path, cache: Path) -> None:
+        self._work = work
+        self._cache = cache
+
+    def toolchain(self, recipe: Recipe, target: Target, libc: Libc, placement: Placement) -> Toolchain:
+        """Name the compiler that this machine has for the recipe. Raises ToolchainUnavailable."""
+        if placement is Placement.EMULATE or not isinstance(recipe, CommandRecipe):
+            raise ToolchainUnavailable(
+                "the local builder has no containers, which a Dockerfile and an emulated build need",
+                next_step="start a container engine: `ci/engine up`",
+            )
+        found = self._find(recipe, target, libc)
+        return Toolchain(
+            name=found.name,
+            identity=found.identity,
+            description=found.description,
+            isolation=sandbox.available().value,
+        )
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Raise ToolchainUnavailable for the first cell whose compiler is not here."""
+        for cell in cells:
+            self.toolchain(cell.recipe, cell.target, cell.libc, cell.placement)
+
+    def build(self, cell: Cell, out_dir: Path, events: BuildEvents) -> tuple[BuiltFile, ...]:
+        """Run the recipe in a fresh folder and collect its outputs."""
+        recipe = cell.recipe
+        if not isinstance(recipe, CommandRecipe):
+            raise ToolchainUnavailable(f"{cell.id}: the local builder cannot build a Dockerfile")
+        tools = self._find(recipe, cell.target, cell.libc)
+        with self._workshop(cell, tools) as shop:
+            self._warm(cell, tools, shop, events)
+            env = recipe_env.recipe_env(cell, _with_cache(tools.compilers, shop), shop.paths)
+            for argv in _commands(recipe):
+                _run(cell, argv, shop, env, events)
+            return outputs.collect(shop.out, cell.outputs, out_dir, cell_id=cell.id)
+
+    def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
+        """Run the tests on this machine, or under QEMU."""
+        return smoke.run_on_host(cell, out_dir, events.cancelled)
+
+    def _find(self, recipe: CommandRecipe, target: Target, libc: Libc) -> LocalToolchain:
+        moved = sandbox.available() is Isolation.BUBBLEWRAP
+        return local_toolchains.find(recipe.toolchain, target, libc, moved=moved, tools=_TOOLS if moved else "@TOOLS@")
+
+    @contextmanager
+    def _workshop(self, cell: Cell, tools: LocalToolchain) -> Iterator[_Workshop]:
+        self._work.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="cell-", dir=self._work))
+        try:
+            yield _furnish(cell, tools, folder)
+        finally:
+            remove_folder(folder)
+
+    def _warm(self, cell: Cell, tools: LocalToolchain, shop: _Workshop, events: BuildEvents) -> None:
+        """Give the cell a private copy of what Zig builds once per target, made apart from any recipe.
+
+        A copy, because a recipe that could write to the shared one could change the next product's bytes.
+        """
+        if not tools.zig_triple:
+            return
+        language = "c++" if any(file.path.suffix in _CXX_SUFFIXES for file in cell.source.files) else "cc"
+        kept = self._cache / "zig" / tools.identity.removeprefix("sha256:")[:16] / sandbox.available().name / language
+        with _warming:
+            if not kept.is_dir():
+                events.step(f"preparing {tools.description} (once per target)")
+                _fill_zig_cache(tools, language, shop, kept, events)
+        shutil.copytree(kept, shop.folder / "tmp" / "zig-cache", dirs_exist_ok=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder whose files a recipe may have made unreadable or unwritable."""
+
+    def allow_and_retry(_function: object, path: str, _error: object) -> None:
+        os.chmod(Path(path).parent, 0o700)  # noqa: PTH101  (rmtree hands out text paths)
+        if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
+            os.chmod(path, 0o700)  # noqa: PTH101
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            Path(path).unlink(missing_ok=True)
+
+    shutil.rmtree(folder, onerror=allow_and_retry)
+
+
+def _furnish(cell: Cell, tools: LocalToolchain, folder: Path) -> _Workshop:
+    """Lay out a cell's folders: the source as a copy, an empty $OUT and $TMPDIR, and the compilers' wrappers."""
+    for name in ("src", "out", "tmp/home", "wrappers"):
+        (folder / name).mkdir(parents=True)
+    sources.write_tree(cell.source, folder / "src", epoch=cell.epoch)
+    moved = sandbox.available() is Isolation.BUBBLEWRAP
+    inside = _TOOLS if moved else os.fspath(folder / "wrappers")
+    for name, text in tools.wrappers.items():
+        (folder / "wrappers" / name).write_text(text, encoding="utf-8")
+        (folder / "wrappers" / name).chmod(0o755)
+    binds = [Bind(outside=root, inside=place) for place, root in tools.roots.items()]
+    binds += [
+        Bind(outside=folder / "wrappers", inside=_TOOLS),
+        Bind(outside=folder / "src", inside="/src"),
+        Bind(outside=folder / "out", inside="/out", writable=True),
+        Bind(outside=folder / "tmp", inside="/tmp", writable=True),  # noqa: S108  (inside the sandbox)
+    ]
+    for number, mount in enumerate(cell.mounts):
+        copy = folder / f"mount-{number}"
+        sources.write_tree(mount.tree, copy, epoch=cell.epoch)
+        binds.append(Bind(outside=copy, inside=str(mount.at)))
+    paths = (
+        recipe_env.SandboxPaths(tools=inside, extra_path=tools.path)
+        if moved
+        else recipe_env.SandboxPaths(
+            source=os.fspath(folder / "src"),
+            out=os.fspath(folder / "out"),
+            tmp=os.fspath(folder / "tmp"),
+            tools=inside,
+            extra_path=tools.path,
+        )
+    )
+    zig_cache = _ZIG_CACHE if moved else os.fspath(folder / "tmp" / "zig-cache")
+    return _Workshop(folder=folder, paths=paths, binds=tuple(binds), zig_cache=zig_cache)
+
+
+def _with_cache(compilers: Mapping[str, str], shop: _Workshop) -> dict[str, str]:
+    placed = {name: value.replace("@TOOLS@", shop.paths.tools) for name, value in compilers.items()}
+    caches = {name: shop.zig_cache for name in placed if name.startswith("ZIG_")}
+    return {**placed, **caches}
+
+
+def _commands(recipe: CommandRecipe) -> tuple[tuple[str, ...], ...]:
+    return recipe.commands or (("sh", "-eu", "-c", recipe.script),)
+
+
+def _run(cell: Cell, argv: Sequence[str], shop: _Workshop, env: Mapping[str, str], events: BuildEvents) -> None:
+    isolation = sandbox.available()
+    room = Room(
+        binds=shop.binds,
+        cwd=shop.paths.source,
+        env=env,
+        network=cell.network,
+        memory_bytes=cell.limits.memory_bytes,
+    )
+    own_files = isolation is Isolation.BUBBLEWRAP
+    try:
+        code = command.stream(
+            sandbox.wrap(argv, room, isolation),
+            on_output=events.output,
+            cancelled=events.cancelled,
+            timeout_s=cell.limits.timeout_s,
+            cwd=None if own_files else shop.folder / "src",
+            env=None if own_files else env,
+        )
+    except TimedOut as error:
+        raise TimedOut(f"{cell.id}: {error.what}", next_step=error.next_step) from error
+    if code != 0:
+        shown = argv[0] if len(argv) < 4 else " ".join(argv[:3])  # noqa: PLR2004  (a script's text is too long)
+        raise CommandFailed(
+            f"{cell.id}: `{shown}` {_ending(code)}",
+            next_step="read the cell's log; the last lines say what the command missed",
+        )
+
+
+def _ending(code: int) -> str:
+    return f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
+
+
+def _fill_zig_cache(tools: LocalToolchain, language: str, shop: _Workshop, kept: Path, events: BuildEvents) -> None:
+    """Compile an empty program, so that Zig builds its C library and run time, and keep the cache under its key."""
+    fresh = shop.folder / "fresh"
+    for name in ("tmp/zig-cache", "tmp/home", "out"):
+        (fresh / name).mkdir(parents=True)
+    source = fresh / "out" / f"empty.{'cpp' if language == 'c++' else 'c'}"
+    source.write_text("#include <stdio.h>\nint main(void) { return 0; }\n" if language == "cc" else _EMPTY_CXX)
+    replaced = {"/out": fresh / "out", "/tmp": fresh / "tmp"}  # noqa: S108  (inside the sandbox)
+    binds = tuple(
+        Bind(outside=replaced.get(bind.inside, bind.outside), inside=bind.inside, writable=bind.writable)
+        for bind in shop.binds
+    )
+    isolation = sandbox.available()
+    own_files = isolation is Isolation.BUBBLEWRAP
+    cache = _ZIG_CACHE if own_files else os.fspath(fresh / "tmp" / "zig-cache")
+    place = "/out" if own_files else os.fspath(fresh / "out")
+    env = {
+        "PATH": recipe_env.RECIPE_PATH,
+        "HOME": f"{Path(cache).parent}/home",
+        "ZIG_GLOBAL_CACHE_DIR": cache,
+        "ZIG_LOCAL_CACHE_DIR": cache,
+    }
+    program = tools.compilers["CXX" if language == "c++" else "CC"].replace("@TOOLS@", shop.paths.tools)
+    argv = [program, "-O2", f"{place}/{source.name}", "-o", f"{place}/empty"]
+    room = Room(binds=binds, cwd=place, env=env)
+    code = command.stream(
+        sandbox.wrap(argv, room, isolation),
+        on_output=events.output,
+        cancelled=events.cancelled,
+        timeout_s=1800.0,
+        env=None if own_files else env,
+    )
+    if code != 0:
+        raise ToolchainUnavailable(f"{tools.description} cannot compile an empty program; see the cell's log")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    (fresh / "tmp" / "zig-cache").rename(kept)
+
+
+_EMPTY_CXX = """#include <iostream>
+int main() { try { throw 1; } catch (int) { std::cout << std::flush; } return 0; }
+"""
