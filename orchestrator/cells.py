@@ -1,0 +1,178 @@
+"""What is kept of finished cells, by key: their files, what the checks said, how long they took.
+
+cells/<key>/files/...      what the recipe gave
+cells/<key>/build.json     their digests; written last, so that a folder with it is whole
+cells/<key>/checks.json    what the truth gate and the smoke tests said of them
+cells/times.json           seconds of the last build of each cell
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from builders.hashing import file_sha256
+from builders.local import remove_folder
+from builders.model import BuiltFile, Cell, CellKey, SmokeHow, SmokeResult
+from orchestrator.model import Finding, GateRules, Verdict
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptBuild:
+    files: tuple[BuiltFile, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptChecks:
+    findings: tuple[Finding, ...]
+    smoke: SmokeResult
+
+
+class CellStore:
+    """The folder of finished cells. One run at a time writes to it; the run holds the lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._times = folder / "times.json"
+
+    def files_of(self, key: CellKey) -> Path:
+        """Say where a kept cell's files lie."""
+        return self._folder / key / "files"
+
+    def has(self, key: CellKey) -> bool:
+        """Tell whether a cell is kept, without looking at its bytes."""
+        return (self._folder / key / "build.json").is_file()
+
+    def load(self, key: CellKey) -> KeptBuild | None:
+        """Give a kept cell, if every byte of it is still what was built."""
+        data = _read(self._folder / key / "build.json")
+        if data is None:
+            return None
+        try:
+            files = tuple(_built_file(entry) for entry in data["files"])
+            kept = KeptBuild(files=files, seconds=float(data["seconds"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return kept if all(_intact(self.files_of(key), file) for file in files) else None
+
+    @contextmanager
+    def room(self) -> Iterator[Path]:
+        """Give an empty folder for a build's files. What is not kept by `keep` is gone afterwards."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".new-", dir=self._folder))
+        try:
+            (folder / "files").mkdir()
+            yield folder / "files"
+        finally:
+            if folder.exists():
+                remove_folder(folder)
+
+    def keep(self, key: CellKey, files_folder: Path, build: KeptBuild) -> None:
+        """Move a room's files to their key, replacing what was there. A kill leaves the old or the new, or neither."""
+        room = files_folder.parent
+        entries = [{**dataclasses.asdict(file), "path": str(file.path)} for file in build.files]
+        _write(room / "build.json", {"schema": _SCHEMA, "seconds": build.seconds, "files": entries})
+        place = self._folder / key
+        if place.exists():
+            remove_folder(place)
+        room.rename(place)
+
+    def load_checks(self, cell: Cell, rules: GateRules) -> KeptChecks | None:
+        """Give what the checks said, if they were the same checks."""
+        data = _read(self._folder / cell.key / "checks.json")
+        if data is None or data.get("of") != _checks_key(cell, rules):
+            return None
+        smoke = data["smoke"]
+        return KeptChecks(
+            findings=tuple(_finding(entry) for entry in data["findings"]),
+            smoke=SmokeResult(how=SmokeHow(smoke["how"]), tests=smoke["tests"], note=smoke["note"]),
+        )
+
+    def keep_checks(self, cell: Cell, rules: GateRules, checks: KeptChecks) -> None:
+        """Remember passed checks. A smoke test that could not run is tried again next time."""
+        if checks.smoke.how is SmokeHow.NOT_RUN:
+            return
+        findings = [{**dataclasses.asdict(finding), "path": str(finding.path)} for finding in checks.findings]
+        smoke = dataclasses.asdict(checks.smoke)
+        _write(
+            self._folder / cell.key / "checks.json",
+            {"schema": _SCHEMA, "of": _checks_key(cell, rules), "findings": findings, "smoke": smoke},
+        )
+
+    def estimate(self, cell: Cell) -> float | None:
+        """Say what the last build of this cell took, in seconds; None where it was never built this way."""
+        value = (_read(self._times) or {}).get(_way(cell))
+        return float(value) if isinstance(value, int | float) else None
+
+    def remember_time(self, cell: Cell, seconds: float) -> None:
+        """Keep what a build took, for the next plan."""
+        _write(self._times, {**(_read(self._times) or {}), _way(cell): round(seconds, 2)})
+
+    def tidy(self) -> None:
+        """Remove what killed runs left. Only for the holder of the lock."""
+        for leftover in self._folder.glob(".new-*"):
+            remove_folder(leftover)
+
+    def clear(self) -> None:
+        """Forget every kept cell."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._folder)
+
+
+def _way(cell: Cell) -> str:
+    return f"{cell.id} {cell.placement} {cell.builder}"
+
+
+def _checks_key(cell: Cell, rules: GateRules) -> str:
+    parts = [dataclasses.asdict(rules), [dataclasses.asdict(test) for test in cell.smoke]]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _built_file(entry: Mapping[str, Any]) -> BuiltFile:
+    return BuiltFile(
+        path=PurePosixPath(entry["path"]),
+        size_bytes=int(entry["size_bytes"]),
+        sha256=str(entry["sha256"]),
+        sha512=str(entry["sha512"]),
+        executable=bool(entry["executable"]),
+    )
+
+
+def _finding(entry: Mapping[str, Any]) -> Finding:
+    return Finding(
+        path=PurePosixPath(entry["path"]), rule=entry["rule"], text=entry["text"], verdict=Verdict(entry["verdict"])
+    )
+
+
+def _intact(folder: Path, file: BuiltFile) -> bool:
+    path = folder / file.path
+    try:
+        return path.stat().st_size == file.size_bytes and file_sha256(path) == file.sha256
+    except OSError:
+        return False
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _write(path: Path, data: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(data, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(path)
