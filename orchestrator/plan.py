@@ -142,11 +142,7 @@ def _unknown(kind: str, name: str, suggestion: str, next_step: str) -> UnknownNa
 
 def _place(matrix: Matrix, product: Product, target: Target, selection: Selection, world: World) -> Cell | LeftOut:
     """Take the first way, in the order native, cross, emulate, whose toolchain is here."""
-    obstacle = ToolchainUnavailable("no builder of this engine takes it", next_step="choose another engine")
-    if world.engine == "local" and not isinstance(product.recipe, CommandRecipe):
-        obstacle = ToolchainUnavailable(
-            "a Dockerfile needs a container engine, and this run has none", next_step="start one: `ci/engine up`"
-        )
+    obstacle = _no_way(world.engine)
     required = target.name not in matrix.best_effort
     for way in _ways(product, target, world):
         if (
@@ -177,23 +173,29 @@ def _ways(product: Product, target: Target, world: World) -> Iterator[_Way]:
 def _possible_ways(recipe: Recipe, target: Target, world: World) -> Iterator[_Way]:
     native = world.host.name == target.name
     host = f"this machine is {world.host.name}"
+    compiler = Placement.NATIVE if native else Placement.CROSS
     if world.engine == "local":
         if isinstance(recipe, CommandRecipe):
-            placement = Placement.NATIVE if native else Placement.CROSS
-            yield _Way(placement=placement, builder="local", reason=host if native else f"cross compiler: {host}")
-        if native:
-            return
-    elif not isinstance(recipe, CommandRecipe):
-        placement = Placement.NATIVE if native else Placement.EMULATE
-        yield _Way(placement=placement, builder="buildx", reason=host if native else "Dockerfile under QEMU")
+            yield _Way(placement=compiler, builder="local", reason=host if native else f"cross compiler: {host}")
         return
+    if isinstance(recipe, CommandRecipe):
+        reason = host if native else f"cross compiler in a container: {host}"
+        yield _Way(placement=compiler, builder="container", reason=reason)
     elif native:
-        yield _Way(placement=Placement.NATIVE, builder="container", reason=host)
-    else:
-        yield _Way(placement=Placement.CROSS, builder="container", reason=f"cross compiler in a container: {host}")
+        yield _Way(placement=Placement.NATIVE, builder="buildx", reason=host)
     if target.oci and not native:
-        builder = "local" if world.engine == "local" else "buildx"
-        yield _Way(placement=Placement.EMULATE, builder=builder, reason="recipe in a foreign container under QEMU")
+        yield _Way(placement=Placement.EMULATE, builder="buildx", reason="container of the target under QEMU")
+
+
+def _no_way(engine: str) -> ToolchainUnavailable:
+    if engine == "local":
+        return ToolchainUnavailable(
+            "a Dockerfile or an emulated build needs a container engine, and this run has none",
+            next_step="start one: `ci/engine up`",
+        )
+    return ToolchainUnavailable(
+        "the engine has no way to build it as `placement` asks", next_step="set placement = 'auto' in the product"
+    )
 
 
 def _cell(matrix: Matrix, product: Product, target: Target, way: _Way, world: World) -> Cell:

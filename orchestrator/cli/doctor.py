@@ -1,0 +1,49 @@
+"""`relbuild doctor`."""
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import options
+
+
+def doctor(
+    config: options.Config = None,
+    engine: options.EngineChoice = None,
+    output: options.Output = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Look at everything that a run needs, with the mend for each finding. Exits 0 only if the run could work."""
+    import dataclasses  # noqa: PLC0415  (heavy imports wait until --help is past)
+    from pathlib import Path  # noqa: PLC0415
+
+    from orchestrator import checkup, release  # noqa: PLC0415
+    from orchestrator.cli import tables, wire  # noqa: PLC0415
+    from orchestrator.errors import ConfigNotFound  # noqa: PLC0415
+    from orchestrator.plan import Selection  # noqa: PLC0415
+
+    try:
+        matrix = wire.load_matrix(config)
+    except ConfigNotFound:
+        if config is not None:
+            raise
+        matrix = None
+    dist = output or (matrix.root if matrix else Path.cwd()) / "dist"
+    loaded = matrix
+
+    def make_plan() -> release.Plan:
+        assert loaded is not None
+        chosen = wire.open_engine(engine or loaded.engine.kind, dist)
+        return release.plan_release(loaded, Selection(), chosen, dist, lambda _event: None)
+
+    found = checkup.examine(matrix, dist, wire.describe_engine, make_plan if matrix else None)
+    if as_json:
+        print(tables.to_json([dataclasses.asdict(symptom) for symptom in found]))
+    else:
+        print(tables.columns(("", "WHAT", "FOUND"), [(each.grade, each.name, each.text) for each in found]))
+        mends = dict.fromkeys(f"  {each.name}: {each.mend}" for each in found if each.mend)
+        print("\n".join(["", "mend:", *mends]) if mends else "\nnothing to mend")
+        if matrix is None:
+            print("\nno matrix.toml here: `relbuild init` writes one")
+    if any(each.grade is checkup.Grade.BAD for each in found):
+        raise typer.Exit(1)

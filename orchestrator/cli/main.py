@@ -1,0 +1,71 @@
+"""Joins the commands, and turns every error into words and an exit code."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from builders.errors import RelbuildError
+from orchestrator import __version__
+from orchestrator.cli import doctor, images, matrix, plan, project
+
+_DEFECT = 70
+"""EX_SOFTWARE of sysexits.h: the program itself failed."""
+
+app = typer.Typer(
+    name="relbuild",
+    help="Builds, checks and stages releases for many machines, from one matrix.toml.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("matrix")(matrix.matrix)
+app.command("plan")(plan.plan)
+app.command("init")(project.init)
+app.command("schema")(project.schema)
+app.command("doctor")(doctor.doctor)
+app.add_typer(images.app, name="images")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"relbuild {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the program. Exit codes: 0, 2 for wrong usage, 130 for Ctrl-C, else the error's own."""
+    try:
+        app()
+    except RelbuildError as error:
+        _end(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _end("stopped", 130)
+    except BrokenPipeError:
+        # The reader of a pipe went away; a second error at exit would only repeat it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except Exception as error:
+        if os.environ.get("RELBUILD_DEBUG"):
+            raise
+        _end(
+            f"relbuild itself failed: {type(error).__name__}: {error}\n"
+            "  next: set RELBUILD_DEBUG=1, run it again, and report what it prints",
+            _DEFECT,
+        )
+
+
+def _end(text: str, code: int) -> None:
+    print(f"relbuild: {text}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,34 @@
+"""The options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.model import EngineKind
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The matrix.toml to use; default: the nearest one above.")
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option("--targets", "-t", help="Targets or aliases, comma-separated or repeated; `all` for all."),
+]
+Products = Annotated[
+    list[str] | None, typer.Option("--products", "-p", help="Products, comma-separated or repeated; default: all.")
+]
+EngineChoice = Annotated[
+    EngineKind | None, typer.Option("--engine", help="What builds; auto takes docker where a daemon answers.")
+]
+ForbidEmulation = Annotated[
+    bool, typer.Option("--forbid-emulation", help="Fail where only QEMU could build a cell that did not ask for it.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="The folder to write; default: dist beside matrix.toml.")
+]
+
+
+def names(given: list[str] | None) -> tuple[str, ...]:
+    """Take lists apart: `-t a,b -t c` names three."""
+    parts = (part.strip() for text in given or () for part in text.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))

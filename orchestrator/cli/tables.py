@@ -1,0 +1,123 @@
+"""Values as text: the plan, the artifacts of a release, a CI step summary."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator.model import BuildReport, Built, CacheState, Plan, PlannedCell, StagedRelease
+
+_UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
+
+
+def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out rows below a head, each column as wide as its widest cell."""
+    table = [head, *rows]
+    widths = [max(len(row[index]) for row in table) for index in range(len(head))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table)
+    return "\n".join(lines)
+
+
+def size(size_bytes: int) -> str:
+    """Give a size as people read it."""
+    for unit, name in _UNITS:
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.1f} {name}"
+    return f"{size_bytes} B"
+
+
+def plan_text(plan: Plan) -> str:
+    """Show a plan: each cell with its placement and why, its toolchain, its cache state and what it may take."""
+    commit = f" at {plan.commit[:12]}{' (changed)' if plan.dirty else ''}" if plan.commit else ""
+    head = f"{plan.project} {plan.version}{commit}\nengine: {plan.engine} ({plan.engine_reason})\n"
+    table = columns(
+        ("CELL", "PLACEMENT", "BUILDER", "TOOLCHAIN", "STATE", "ESTIMATE", "WHY"),
+        [_plan_row(planned) for planned in plan.cells],
+    )
+    parts = [head, table] if plan.cells else [head, "no cell can be built"]
+    if plan.left_out:
+        rows = [(f"{gap.product}/{gap.target}", gap.reason, gap.next_step) for gap in plan.left_out]
+        parts += ["", "left out:", columns(("CELL", "WHY", "NEXT STEP"), rows)]
+    return "\n".join(parts)
+
+
+def plan_data(plan: Plan) -> dict[str, Any]:
+    """Give a plan in the shape of `relbuild plan --json`."""
+    return {
+        "schema": "relbuild/plan/v1",
+        "project": plan.project,
+        "version": plan.version,
+        "commit": plan.commit,
+        "dirty": plan.dirty,
+        "epoch": plan.epoch,
+        "engine": plan.engine,
+        "engine_reason": plan.engine_reason,
+        "cells": [_planned_data(planned) for planned in plan.cells],
+        "left_out": [
+            {"product": gap.product, "target": gap.target, "reason": gap.reason, "next_step": gap.next_step,
+             "required": gap.required}
+            for gap in plan.left_out
+        ],
+    }  # fmt: skip
+
+
+def release_text(staged: StagedRelease, report: BuildReport) -> str:
+    """Show a staged release: its artifacts, and where they lie."""
+    built = {(result.cell.product, result.cell.target.name): result for result in report.built}
+    rows = []
+    for artifact in staged.artifacts:
+        result = built.get((artifact.product, artifact.target))
+        how = f"{result.cell.placement}, {_smoked(result)}" if result else ""
+        rows.append((str(artifact.path), artifact.target, size(artifact.size_bytes), artifact.sha256[:16], how))
+    table = columns(("ARTIFACT", "TARGET", "SIZE", "SHA-256", "HOW"), rows)
+    return f"{table}\n\n{len(rows)} artifacts of {staged.version} are staged in {staged.folder}"
+
+
+def to_json(data: object) -> str:
+    """Give data as canonical text for a terminal or a file."""
+    return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False)
+
+
+def summary_markdown(staged: StagedRelease | None, report: BuildReport, lines: Sequence[str]) -> str:
+    """Give the step summary that CI services show below a job."""
+    cells = "\n".join(f"- {text.splitlines()[0]}" for text in lines)
+    head = f"## {report.plan.project} {report.plan.version}\n\n{cells}\n"
+    if staged is None:
+        return head
+    rows = "\n".join(
+        f"| `{artifact.path}` | {artifact.target} | {artifact.size_bytes:,} | `{artifact.sha256}` |"
+        for artifact in staged.artifacts
+    )
+    return f"{head}\n| artifact | target | bytes | SHA-256 |\n| --- | --- | ---: | --- |\n{rows}\n"
+
+
+def _plan_row(planned: PlannedCell) -> tuple[str, ...]:
+    cell = planned.cell
+    estimate = f"{planned.estimate_s:.1f} s" if planned.estimate_s is not None else "not known"
+    toolchain = f"{cell.toolchain.name}@{cell.toolchain.identity.removeprefix('sha256:')[:12]}"
+    shown = "none" if planned.cache is CacheState.HIT else estimate
+    return (cell.id, cell.placement, cell.builder, toolchain, planned.cache, shown, cell.reason)
+
+
+def _planned_data(planned: PlannedCell) -> dict[str, Any]:
+    cell = planned.cell
+    return {
+        "id": cell.id,
+        "product": cell.product,
+        "target": cell.target.name,
+        "key": cell.key,
+        "placement": cell.placement,
+        "reason": cell.reason,
+        "builder": cell.builder,
+        "toolchain": {
+            "name": cell.toolchain.name, "identity": cell.toolchain.identity,
+            "description": cell.toolchain.description, "isolation": cell.toolchain.isolation,
+        },
+        "source": {"origin": cell.source.origin, "digest": cell.source.digest},
+        "cached": planned.cache is CacheState.HIT,
+        "estimate_s": planned.estimate_s,
+        "required": cell.required,
+    }  # fmt: skip
+
+
+def _smoked(result: Built) -> str:
+    return f"smoke {result.smoke.how}" if result.smoke.tests else "no smoke test"

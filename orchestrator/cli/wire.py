@@ -1,0 +1,67 @@
+"""Joins concrete builders to the seam: the only place that knows which exist."""
+
+from pathlib import Path
+
+from builders.errors import EngineUnavailable
+from builders.interface import Builder
+from orchestrator.events import Note, Observer
+from orchestrator.model import EngineKind, Matrix, Plan
+from orchestrator.plan import Selection, select
+from orchestrator.release import Engine, plan_release
+
+
+def load_matrix(config_path: Path | None) -> Matrix:
+    """Read the configuration that was named, or the nearest one above."""
+    from orchestrator import config  # noqa: PLC0415  (pydantic costs 0.1 s)
+
+    return config.load(config_path or config.find(Path.cwd()))
+
+
+def open_engine(wish: EngineKind, dist: Path) -> Engine:
+    """Take the engine that was asked for; `auto` takes docker where a daemon answers, else local."""
+    match wish:
+        case EngineKind.LOCAL:
+            return _local(dist, "asked for")
+        case EngineKind.DOCKER:
+            return _docker("asked for")
+        case EngineKind.AUTO:
+            try:
+                return _docker("a daemon answers")
+            except EngineUnavailable as error:
+                return _local(dist, f"no container engine: {error.what}")
+
+
+def describe_engine() -> str:
+    """Say which container engine answers. Raises EngineUnavailable."""
+    from builders import container  # noqa: PLC0415  (the docker SDK costs 0.1 s)
+
+    facts = container.engine_facts()
+    store = "containerd image store" if facts.containerd_store else "classic image store: no multi-platform images"
+    return f"Docker Engine {facts.version}, {store}"
+
+
+def _docker(reason: str) -> Engine:
+    from builders import buildx, container  # noqa: PLC0415  (only the chosen engine is loaded)
+
+    facts = container.engine_facts()
+    builders: dict[str, Builder] = {each.name: each for each in (container.ContainerBuilder(), buildx.BuildxBuilder())}
+    note = f"{reason}; Docker Engine {facts.version}"
+    return Engine(name="docker", reason=note, builders=builders, prepare=prepare_images)
+
+
+def _local(dist: Path, reason: str) -> Engine:
+    from builders import local, sandbox  # noqa: PLC0415  (only the chosen engine is loaded)
+
+    builder = local.LocalBuilder(work=dist / "work", cache=dist / "cache")
+    note = f"{reason}; isolation: {sandbox.available().value}"
+    return Engine(name="local", reason=note, builders={builder.name: builder}, prepare=_nothing_to_prepare)
+
+
+def _nothing_to_prepare(_cells: object, _on_step: object) -> None:
+    """The local builder takes what the machine has."""
+
+
+def prepared_plan(matrix: Matrix, selection: Selection, engine: Engine, dist: Path, observer: Observer) -> Plan:
+    """Make the toolchains that are missing, then plan."""
+    engine.prepare(tuple(select(matrix, selection)), lambda text: observer(Note(text=text)))
+    return plan_release(matrix, selection, engine, dist, observer)

@@ -1,0 +1,110 @@
+"""All stages in order: the page to read first.
+
+matrix.toml -> Matrix -> World -> Plan -> BuildReport -> StagedRelease
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builders.errors import BuildError, CellError, CellsLeftOut, Interrupted, RelbuildError
+from builders.interface import Builder
+from builders.targets import Target, host
+from orchestrator import stage, survey
+from orchestrator.cells import CellStore
+from orchestrator.events import Note, Observer
+from orchestrator.model import BuildReport, Failed, Matrix, Plan, Product, Skipped, StagedRelease, Verdict
+from orchestrator.plan import Selection, World, make_plan, select
+from orchestrator.run import RunRules, Stop, run_plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What builds: "docker" or "local", why that one, and its builders by name."""
+
+    name: str
+    reason: str
+    builders: Mapping[str, Builder]
+    prepare: Callable[[Sequence[tuple[Product, Target]], Callable[[str], None]], None]
+    """Make or fetch the toolchains that these cells could need and that are not here; tell what is done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run gave. `staged` is None where a required cell is missing; `error` then says why."""
+
+    report: BuildReport
+    staged: StagedRelease | None
+    error: RelbuildError | None
+
+
+def plan_release(matrix: Matrix, selection: Selection, engine: Engine, dist: Path, observer: Observer) -> Plan:
+    """See what is there, and decide what is to be built."""
+    chosen = {product.name: product for product, _ in select(matrix, selection)}
+    checkout = survey.checkout_state(matrix.root)
+    store = CellStore(dist / "cells")
+    sources = survey.read_sources(
+        matrix, chosen.values(), dist / "cache" / "sources", lambda text: observer(Note(text=text))
+    )
+    world = World(
+        version=survey.version_of(matrix),
+        commit=checkout.commit,
+        dirty=checkout.dirty,
+        epoch=survey.epoch_of(checkout),
+        host=host(),
+        engine=engine.name,
+        engine_reason=engine.reason,
+        sources=sources,
+        mounts={name: survey.read_mounts(matrix, product) for name, product in chosen.items()},
+        find_toolchain=lambda builder, *asked: engine.builders[builder].toolchain(*asked),
+        is_cached=store.has,
+        estimate=store.estimate,
+    )
+    return make_plan(matrix, selection, world)
+
+
+def build_release(
+    matrix: Matrix, plan: Plan, engine: Engine, *, dist: Path, rules: RunRules, observer: Observer, stop: Stop
+) -> Outcome:
+    """Build the plan's cells and stage what they gave."""
+    refuse_gaps(matrix, plan)
+    report = run_plan(plan, builders=engine.builders, dist=dist, rules=rules, observer=observer, stop=stop)
+    error = verdict(report, stop)
+    staged = None if error else stage.stage(report, matrix, dist)
+    return Outcome(report=report, staged=staged, error=error)
+
+
+def refuse_gaps(matrix: Matrix, plan: Plan) -> None:
+    """Raise CellsLeftOut when policy wants every required cell and this engine cannot build some."""
+    gaps = [gap for gap in plan.left_out if gap.required]
+    if not plan.cells and not plan.left_out:
+        raise CellsLeftOut("the selection holds no cell", next_step="`relbuild plan` shows what there is")
+    if (gaps and matrix.policy.left_out is Verdict.ERROR) or not plan.cells:
+        lines = "\n".join(f"  {gap.product}/{gap.target}: {gap.reason}" for gap in plan.left_out)
+        steps = dict.fromkeys(gap.next_step for gap in plan.left_out if gap.next_step)
+        raise CellsLeftOut(
+            f"the {plan.engine} engine cannot build {len(plan.left_out)} of the cells:\n{lines}",
+            next_step="; or ".join([*steps, "leave them out: left_out = 'warn' in [policy]"]),
+        )
+
+
+def verdict(report: BuildReport, stop: Stop) -> RelbuildError | None:
+    """Give the error that the run ends with, or None when every required cell was built."""
+    failed = [result for result in report.results if isinstance(result, Failed) and result.cell.required]
+    skipped = [result for result in report.results if isinstance(result, Skipped) and result.cell.required]
+    if stop.interrupted:
+        return Interrupted("the run was stopped", next_step="run it again: what was finished is kept")
+    if not failed and not skipped:
+        return None if report.built else _nothing_built(report)
+    kinds = {type(result.error) for result in failed}
+    # One kind of failure keeps its own code; a mixture is the run's.
+    kind = kinds.pop() if len(kinds) == 1 else BuildError
+    count = f"{len(failed)} required cell{'s' if len(failed) != 1 else ''} failed"
+    rest = f", {len(skipped)} not tried" if skipped else ""
+    return kind(f"{count}{rest}", next_step="each has its error and its log above; mend them and run again")
+
+
+def _nothing_built(report: BuildReport) -> RelbuildError:
+    first = next((result.error for result in report.results if isinstance(result, Failed)), None)
+    kind = type(first) if isinstance(first, CellError) else BuildError
+    return kind("no cell was built", next_step="each has its error and its log above")

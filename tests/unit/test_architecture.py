@@ -1,0 +1,121 @@
+"""The shape of the house: which room may import which, and the one home of each outside package."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+HOMES = {
+    "subprocess": {"builders/command.py"},
+    "docker": {"builders/container.py"},
+    "python_on_whales": {"builders/buildx.py"},
+    "typer": {"orchestrator/cli/"},
+    "rich": {"orchestrator/cli/"},
+    "elftools": {"builders/binaries_elf.py", "builders/binaries_archive.py"},
+    "lief": {"builders/binaries_desktop.py", "builders/binaries_coff.py"},
+    "pydantic": {"orchestrator/config/"},
+    "pydantic_core": {"orchestrator/config/"},
+}
+"""Where an outside package may be imported: files, or folders that end in a slash."""
+
+STAGES = {"config", "plan", "run", "stage", "survey", "gate", "checkup", "scaffold"}
+"""Rooms of the orchestrator that only release.py and the command line join."""
+
+MAY_SEE = {
+    "run": {"gate"},  # a cell is judged where it is built, so that a bad one is never kept
+    "checkup": {"survey"},
+    "scaffold": {"config"},  # what it proposes must be what the configuration accepts
+    "release": STAGES,
+}
+
+HEAVY = ("docker", "python_on_whales", "pydantic", "lief", "elftools", "rich.console", "tomlkit", "boto3", "requests")
+
+
+def modules() -> list[Path]:
+    found = [path for room in ("builders", "orchestrator", "containers") for path in (ROOT / room).rglob("*.py")]
+    assert len(found) > 30
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def place(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", modules(), ids=place)
+def test_builders_never_import_the_orchestrator(path: Path) -> None:
+    if place(path).startswith("builders/"):
+        assert not [name for name in imports(path) if name.split(".")[0] == "orchestrator"]
+
+
+@pytest.mark.parametrize("path", modules(), ids=place)
+def test_outside_packages_stay_in_their_homes(path: Path) -> None:
+    for name in imports(path):
+        homes = HOMES.get(name.split(".")[0])
+        if homes is not None:
+            assert any(
+                place(path) == home or (home.endswith("/") and place(path).startswith(home)) for home in homes
+            ), f"{place(path)} imports {name}, whose home is {sorted(homes)}"
+
+
+def test_every_home_is_lived_in() -> None:
+    imported = {name.split(".")[0] for path in modules() for name in imports(path)}
+    assert set(HOMES) - {"pydantic_core"} <= imported
+
+
+@pytest.mark.parametrize("path", modules(), ids=place)
+def test_stages_do_not_import_one_another(path: Path) -> None:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] != "orchestrator" or parts[1] == "cli":
+        return
+    seen = {name.split(".")[1] for name in imports(path) if name.startswith("orchestrator.")}
+    assert seen & STAGES <= {parts[1]} | MAY_SEE.get(parts[1], set())
+
+
+@pytest.mark.parametrize("path", modules(), ids=place)
+def test_only_the_command_line_prints_and_exits(path: Path) -> None:
+    if place(path).startswith("orchestrator/cli/"):
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            name = node.func.id if isinstance(node.func, ast.Name) else f".{node.func.attr}"
+            assert name not in {"print", "exit", "quit"}, f"{place(path)}:{node.lineno} calls {name}"
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys, json\n"
+        "sys.argv = ['relbuild', '--help']\n"
+        "from orchestrator.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    assert "orchestrator.cli.matrix" in loaded
+    assert not {name for name in HEAVY if name in loaded}
+
+
+@pytest.mark.parametrize("path", modules(), ids=place)
+def test_no_architecture_string_is_compared_outside_the_table(path: Path) -> None:
+    if place(path) == "builders/targets.py":
+        return
+    names = {"x86_64", "aarch64", "armv7", "amd64", "arm64", "armhf"}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Compare):
+            constants = {side.value for side in (node.left, *node.comparators) if isinstance(side, ast.Constant)}
+            assert not constants & names, f"{place(path)}:{node.lineno} compares an architecture by name"

@@ -1,0 +1,221 @@
+"""The runner over a fake builder: results, resuming, stopping, the lock, the log."""
+
+import dataclasses
+import errno
+import threading
+from pathlib import Path
+
+import pytest
+
+from builders.errors import CommandFailed, DiskFull, FolderBusy, Interrupted, SmokeNotRun
+from builders.model import BuildEvents, Cell, Limits, Smoke, SmokeHow, SmokeResult
+from orchestrator.events import Event
+from orchestrator.model import (
+    BuildReport,
+    Built,
+    CacheState,
+    Failed,
+    Plan,
+    PlannedCell,
+    PolicyRules,
+    Skipped,
+    Verdict,
+)
+from orchestrator.release import verdict
+from orchestrator.run import RunRules, Stop, locked, run_plan
+from tests.fakes import FakeBuilder, make_cell, write_output
+
+CELLS = tuple(make_cell(product=name) for name in ("a", "b", "c"))
+
+
+def make_plan(*cells: Cell) -> Plan:
+    planned = tuple(PlannedCell(cell=cell, cache=CacheState.MISS, estimate_s=None) for cell in cells or CELLS)
+    return Plan(
+        project="p", version="1.0.0", commit="", dirty=False, epoch=0, engine="fake", engine_reason="", cells=planned
+    )
+
+
+def run(
+    dist: Path, builder: FakeBuilder, *cells: Cell, stop: Stop | None = None, observer: object = None, **rules: object
+) -> BuildReport:
+    return run_plan(
+        make_plan(*cells), builders={"fake": builder}, dist=dist,
+        rules=RunRules(**{"policy": PolicyRules(), **rules}),  # type: ignore[arg-type]  # the test's own keywords
+        observer=observer or (lambda _event: None), stop=stop or Stop(),  # type: ignore[arg-type]  # an Observer
+    )  # fmt: skip
+
+
+def fails_for(product: str) -> FakeBuilder:
+    def recipe(cell: Cell, out_dir: Path, events: BuildEvents) -> None:
+        if cell.product == product:
+            raise CommandFailed(f"{cell.id}: `make` ended with 2")
+        write_output(cell, out_dir, events)
+
+    return FakeBuilder(recipe=recipe)
+
+
+def test_results_keep_the_order_of_the_plan(tmp_path: Path) -> None:
+    report = run(tmp_path, FakeBuilder())
+    assert [result.cell.product for result in report.results] == ["a", "b", "c"]
+    assert all(isinstance(result, Built) and not result.from_cache for result in report.results)
+
+
+def test_a_second_run_builds_nothing(tmp_path: Path) -> None:
+    run(tmp_path, FakeBuilder())
+    again = FakeBuilder()
+    report = run(tmp_path, again)
+    assert again.built == []
+    assert all(isinstance(result, Built) and result.from_cache for result in report.results)
+
+
+def test_a_changed_cell_is_the_only_one_built(tmp_path: Path) -> None:
+    run(tmp_path, FakeBuilder())
+    again = FakeBuilder()
+    run(tmp_path, again, CELLS[0], make_cell(product="b", version="2.0.0"), CELLS[2])
+    assert again.built == ["b/x86_64"]
+
+
+def test_a_flipped_bit_in_a_kept_file_builds_the_cell_again(tmp_path: Path) -> None:
+    report = run(tmp_path, FakeBuilder())
+    kept = report.built[1].folder / "b"
+    kept.write_bytes(bytes([kept.read_bytes()[0] ^ 1]) + kept.read_bytes()[1:])
+    again = FakeBuilder()
+    run(tmp_path, again)
+    assert again.built == ["b/x86_64"]
+
+
+def test_a_build_that_was_cut_off_leaves_nothing_that_counts(tmp_path: Path) -> None:
+    class Killed(BaseException):
+        pass
+
+    def recipe(cell: Cell, out_dir: Path, events: BuildEvents) -> None:
+        write_output(cell, out_dir, events)
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, FakeBuilder(recipe=recipe), CELLS[0])
+    again = FakeBuilder()
+    run(tmp_path, again, CELLS[0])
+    assert again.built == ["a/x86_64"]
+    assert not list((tmp_path / "cells").glob(".new-*"))
+
+
+def test_one_failure_leaves_the_others_alone(tmp_path: Path) -> None:
+    report = run(tmp_path, fails_for("b"))
+    assert [type(result) for result in report.results] == [Built, Failed, Built]
+    error = verdict(report, Stop())
+    assert isinstance(error, CommandFailed)
+    assert error.exit_code == 50
+
+
+def test_fail_fast_skips_what_was_not_started(tmp_path: Path) -> None:
+    report = run(tmp_path, fails_for("a"), jobs=1, fail_fast=True)
+    assert [type(result) for result in report.results] == [Failed, Skipped, Skipped]
+    assert "a/x86_64 failed" in report.results[1].reason  # type: ignore[union-attr]  # a Skipped, as asserted above
+
+
+def test_best_effort_failures_do_not_decide(tmp_path: Path) -> None:
+    lesser = dataclasses.replace(CELLS[1], required=False)
+    report = run(tmp_path, fails_for("b"), CELLS[0], lesser, CELLS[2], fail_fast=True)
+    assert [type(result) for result in report.results] == [Built, Failed, Built]
+    assert verdict(report, Stop()) is None
+
+
+def test_an_interrupt_keeps_what_was_finished(tmp_path: Path) -> None:
+    stop = Stop()
+
+    def recipe(cell: Cell, out_dir: Path, events: BuildEvents) -> None:
+        if cell.product == "b":
+            stop.interrupt()
+            raise Interrupted("stopped")
+        write_output(cell, out_dir, events)
+
+    report = run(tmp_path, FakeBuilder(recipe=recipe), stop=stop, jobs=1)
+    assert [type(result) for result in report.results] == [Built, Skipped, Skipped]
+    error = verdict(report, stop)
+    assert error is not None
+    assert error.exit_code == 130
+    again = FakeBuilder()
+    run(tmp_path, again, jobs=1)
+    assert again.built == ["b/x86_64", "c/x86_64"]
+
+
+def test_cells_run_side_by_side_within_the_bound(tmp_path: Path) -> None:
+    together = threading.Barrier(2, timeout=20)
+
+    def recipe(cell: Cell, out_dir: Path, events: BuildEvents) -> None:
+        if cell.product in {"a", "b"}:
+            together.wait()
+        write_output(cell, out_dir, events)
+
+    report = run(tmp_path, FakeBuilder(recipe=recipe), jobs=2)
+    assert len(report.built) == 3
+
+
+def test_a_cell_larger_than_the_machine_runs_alone(tmp_path: Path) -> None:
+    huge = make_cell(limits=Limits(memory_bytes=1 << 60))
+    assert len(run(tmp_path, FakeBuilder(), huge, CELLS[0], jobs=2).built) == 2
+
+
+def test_a_full_disk_has_its_own_error(tmp_path: Path) -> None:
+    def recipe(cell: Cell, out_dir: Path, events: BuildEvents) -> None:
+        raise OSError(errno.ENOSPC, "no space", str(out_dir))
+
+    result = run(tmp_path, FakeBuilder(recipe=recipe), CELLS[0]).results[0]
+    assert isinstance(result, Failed)
+    assert isinstance(result.error, DiskFull)
+
+
+def test_a_defect_in_a_builder_fails_its_cell_and_names_the_log(tmp_path: Path) -> None:
+    def recipe(cell: Cell, out_dir: Path, events: BuildEvents) -> None:
+        raise ZeroDivisionError
+
+    result = run(tmp_path, FakeBuilder(recipe=recipe), CELLS[0]).results[0]
+    assert isinstance(result, Failed)
+    assert "relbuild itself failed" in result.error.what
+    assert "ZeroDivisionError" in result.log.read_text()
+
+
+def test_smoke_that_cannot_run_follows_policy(tmp_path: Path) -> None:
+    cell = make_cell(smoke=(Smoke(run=("hello",)),))
+    not_run = SmokeResult(how=SmokeHow.NOT_RUN, tests=1, note="no emulator")
+    builder = FakeBuilder(smoke_result=not_run)
+    assert isinstance(run(tmp_path, builder, cell).results[0], Built)
+    result = run(tmp_path, builder, cell, policy=PolicyRules(smoke_not_run=Verdict.ERROR)).results[0]
+    assert isinstance(result, Failed)
+    assert isinstance(result.error, SmokeNotRun)
+    assert builder.built == [cell.id], "the files were kept; only the test was tried again"
+
+
+def test_a_changed_smoke_test_runs_again_without_a_build(tmp_path: Path) -> None:
+    builder = FakeBuilder(smoke_result=SmokeResult(how=SmokeHow.NATIVE, tests=1))
+    run(tmp_path, builder, make_cell(smoke=(Smoke(run=("hello",)),)))
+    run(tmp_path, builder, make_cell(smoke=(Smoke(run=("hello",)),)))
+    run(tmp_path, builder, make_cell(smoke=(Smoke(run=("hello", "--version")),)))
+    assert (len(builder.built), len(builder.smoked)) == (1, 2)
+
+
+def test_two_runs_do_not_share_an_output_folder(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(FolderBusy, match=r"process \d+"), locked(tmp_path):
+        pass
+
+
+def test_the_log_is_harmless_and_bounded(tmp_path: Path) -> None:
+    seen: list[Event] = []
+
+    def recipe(cell: Cell, out_dir: Path, events: BuildEvents) -> None:
+        events.output(b"\x1b[31mred\x1b[0m \x9b \xe2\x80\xae\n::add-mask::secret\nover\rwritten\n\xff\n")
+        for _ in range(1000):
+            events.output(b"y" * 1000 + b"\n")
+        write_output(cell, out_dir, events)
+
+    cell = make_cell(limits=Limits(log_bytes=10_000))
+    run(tmp_path, FakeBuilder(recipe=recipe), cell, observer=seen.append)
+    text = (tmp_path / "logs" / "hello-x86_64.log").read_text()
+    assert r"\x1b[31mred\x1b[0m" in text
+    assert r"over\x0dwritten" in text
+    assert "\n::" not in text
+    assert r"\u202e" not in text
+    assert "\u202e" not in text
+    assert "bytes more were printed" in text
+    assert len(text) < 20_000
