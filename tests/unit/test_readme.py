@@ -1,0 +1,41 @@
+"""The README tells the truth: its exit codes are the code's, its commands exist."""
+
+import importlib
+import re
+from pathlib import Path
+
+from builders.errors import RelbuildError
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def all_errors() -> dict[str, int]:
+    for module in ("builders.errors", "orchestrator.errors"):
+        importlib.import_module(module)
+
+    def below(kind: type[RelbuildError]) -> list[type[RelbuildError]]:
+        return [kind, *(each for child in kind.__subclasses__() for each in below(child))]
+
+    return {kind.__name__: kind.exit_code for kind in below(RelbuildError) if not kind.__module__.startswith("tests")}
+
+
+def test_the_exit_code_table_is_the_code() -> None:
+    table = {name: int(code) for code, name in re.findall(r"^\| (\d+) \| (\w+) \|", README, re.MULTILINE)}
+    families = {"CellError"}  # never raised itself: each of its kinds has a row
+    assert table == {name: code for name, code in all_errors().items() if name not in families}
+
+
+def test_every_error_has_its_own_code() -> None:
+    codes = [code for name, code in all_errors().items() if name != "CellError"]
+    assert len(codes) == len(set(codes))
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    from orchestrator.cli.main import app
+
+    known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
+    named = set(re.findall(r"relbuild (matrix|plan|[a-z]+)(?= |`|\n)", README)) - {"builds", "itself", "at"}
+    assert named & known == {"matrix", "plan", "init", "schema", "doctor", "images"}
+    for script in re.findall(r"ci/[a-z]+", README):
+        assert (ROOT / script).is_file()
