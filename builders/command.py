@@ -87,8 +87,10 @@ def find_program(name: str, path: str | None = None) -> Path | None:
     """Give the absolute path of a program on PATH, or None."""
     for folder in (path if path is not None else os.environ.get("PATH", os.defpath)).split(os.pathsep):
         candidate = Path(folder or ".") / name
-        if candidate.is_file() and os.access(candidate, os.X_OK):
-            return candidate.absolute()
+        # Python before 3.14 raises for a folder that this user may not enter.
+        with contextlib.suppress(PermissionError):
+            if candidate.is_file() and os.access(candidate, os.X_OK):
+                return candidate.absolute()
     return None
 
 

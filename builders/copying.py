@@ -48,16 +48,19 @@ def write_all(to: int, data: bytes) -> None:
         view = view[os.write(to, view) :]
 
 
-def read_chunks(descriptor: int) -> Iterator[bytes]:
-    """Give what is left of an open file, piece by piece."""
-    while chunk := os.read(descriptor, CHUNK_BYTES):
+def read_chunks(descriptor: int, expected_bytes: int | None = None) -> Iterator[bytes]:
+    """Give what is left of an open file, piece by piece; no more than one piece beyond what is expected of it."""
+    size = 0
+    # A file that somebody goes on writing to has no end.
+    while (expected_bytes is None or size <= expected_bytes) and (chunk := os.read(descriptor, CHUNK_BYTES)):
+        size += len(chunk)
         yield chunk
 
 
 @contextlib.contextmanager
 def new_file(path: Path, *, executable: bool) -> Iterator[int]:
     """Open a file that must not exist yet: private while it is written, 0644 or 0755 afterwards, whatever the umask."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         yield descriptor
         os.fchmod(descriptor, 0o755 if executable else 0o644)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from builders.command import Completed, capture
 from builders.errors import SourceMismatch, SourceUnavailable
-from builders.names import escaped
+from builders.names import escaped, shown_url
 
 _FETCH_S = 1800.0
 
@@ -50,7 +50,7 @@ def export_commit(url: str, commit: str, *, repository: Path, archive: Path, pro
     found = _in(repository, ("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"), project_root)
     if (name := found.stdout.decode().strip()) != commit:
         raise SourceMismatch(
-            f"{_shown(url)} has no commit {commit}" + (f"; that names the commit {name}" if name else ""),
+            f"{shown_url(url)} has no commit {commit}" + (f"; that names the commit {name}" if name else ""),
             next_step="look at the history of that repository, and put the full name of a commit into matrix.toml",
         )
     _asked(_in(repository, ("archive", "--format=tar", f"--output={archive}", commit), project_root), url)
@@ -92,7 +92,7 @@ def _run(arguments: tuple[str, ...], cwd: Path) -> Completed:
 def _asked(done: Completed, url: str) -> None:
     if done.exit_code != 0:
         raise SourceUnavailable(
-            f"the repository {_shown(url)} cannot be fetched: {_last_line(done)}",
+            f"the repository {shown_url(url)} cannot be fetched: {_last_line(done)}",
             next_step="`git ls-remote` of it must work from this machine without asking for anything",
         )
 
@@ -100,10 +100,3 @@ def _asked(done: Completed, url: str) -> None:
 def _last_line(done: Completed) -> str:
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     return escaped(lines[-1]) if lines else f"exit code {done.exit_code}"
-
-
-def _shown(url: str) -> str:
-    """Give a URL without a name and password in it."""
-    scheme, separator, rest = url.partition("://")
-    host = rest.rpartition("@")[2] if "@" in rest.split("/", 1)[0] else rest
-    return escaped(f"{scheme}{separator}{host}" if separator else url)

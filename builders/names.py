@@ -14,7 +14,16 @@ _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u20
 def escaped(name: str | bytes) -> str:
     """Quote a name so that printing it cannot move a cursor, reorder text or hide a byte."""
     text = name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name
+    if text.isprintable() and "'" not in text and "\\" not in text:
+        return f"'{text}'"
     return "'" + "".join(_shown(character) for character in text) + "'"
+
+
+def shown_url(url: str) -> str:
+    """Quote a URL without the name and password in it."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return escaped(f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else url)
 
 
 def decoded(name: bytes) -> str | None:

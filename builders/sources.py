@@ -65,7 +65,7 @@ def read_tree(folder: Path, *, origin: str, exclude: Sequence[str] = ()) -> Sour
     left_out = tuple(os.fsencode(path.strip("/")) for path in (OUTPUT_FOLDER, *exclude))
     tracked = git.work_tree_files(folder)
     # A file that was deleted and not yet committed is still on git's list.
-    listed = (path for path in tracked if os.path.lexists(os.path.join(os.fsencode(folder), path)))  # noqa: PTH118, PTH110
+    listed = (path for path in tracked if os.path.lexists(os.path.join(os.fsencode(folder), path)))  # noqa: PTH118
     paths = listed if tracked else _walk(folder)
     return _tree(folder, (path for path in paths if not _below_any(path, left_out)), origin)
 
@@ -189,7 +189,7 @@ def _read_file(full: str, path: PurePosixPath, where: str) -> SourceFile:
     try:
         before = os.fstat(descriptor)
         digest, size = hashlib.sha256(), 0
-        for chunk in read_chunks(descriptor):
+        for chunk in read_chunks(descriptor, before.st_size):
             digest.update(chunk)
             size += len(chunk)
         after = os.fstat(descriptor)

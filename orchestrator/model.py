@@ -142,6 +142,8 @@ class Matrix:
     targets: Mapping[str, Target]
     best_effort: frozenset[str]
     products: tuple[Product, ...]
+    floors: Mapping[str, str] = field(default_factory=dict)
+    """By canonical target: the oldest glibc that programs may need, where a product names none."""
     engine: EngineRules = EngineRules()
     policy: PolicyRules = PolicyRules()
 
@@ -264,5 +266,3 @@ class StagedRelease:
     version: str
     artifacts: tuple[Artifact, ...]
     manifest_sha256: str
-
-

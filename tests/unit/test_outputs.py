@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import resource
+import shutil
 import socket
 import stat
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import tarfile
 import threading
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,7 @@ def take_tar(out: Path, *globs: str) -> tuple[BuiltFile, ...]:
 
 
 BOTH = pytest.mark.parametrize("taking", [take, take_tar])
-Taking = type(take)
+Taking = Callable[..., tuple[BuiltFile, ...]]
 
 
 @BOTH
@@ -146,14 +147,12 @@ def test_a_folder_descriptor_works_as_well(out: Path) -> None:
         os.close(descriptor)
 
 
-@BOTH
-def test_exactly_one_means_one(out: Path, taking: Taking) -> None:
+def test_exactly_one_means_one(out: Path) -> None:
     wanted = (OutputPattern(glob="**", exactly_one=True),)
     with pytest.raises(OutputAmbiguous, match=r"matches 2: 'bin/hello', 'readme\.txt'"):
-        if taking is take:
-            collect(out, wanted, out.parent / "taken", cell_id=CELL)
-        else:
-            collect_tar(pieces(pack(out)), wanted, out.parent / "taken", cell_id=CELL)
+        collect(out, wanted, out.parent / "taken", cell_id=CELL)
+    with pytest.raises(OutputAmbiguous, match=r"matches 2: 'bin/hello', 'readme\.txt'"):
+        collect_tar(pieces(pack(out)), wanted, out.parent / "taken2", cell_id=CELL)
 
 
 # --- what must not be there --------------------------------------------------------------------------------------
@@ -276,7 +275,10 @@ def test_an_evil_name_is_shown_escaped(out: Path, taking: Taking, name: bytes) -
     assert caught.value.what.isprintable()
 
 
-@pytest.mark.parametrize("name", ["../x", "out/../x", "/out/x", "out/a/../b", "out/a/./b", "out//x", "out/" + "x" * 256])
+LEAVING = ["../x", "out/../x", "/out/x", "out/a/../b", "out/a/./b", "out//x", "out/" + "x" * 256]
+
+
+@pytest.mark.parametrize("name", LEAVING)
 def test_a_tar_name_that_leaves_is_refused(tmp_path: Path, name: str) -> None:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
@@ -292,7 +294,7 @@ def test_a_tar_with_one_name_twice_is_refused(tmp_path: Path, names: Sequence[st
     with tarfile.open(fileobj=packed, mode="w") as archive:
         for name in names:
             archive.addfile(tarfile.TarInfo(name))
-    with pytest.raises(OutputUnsafe, match="comes twice|a file and a folder"):
+    with pytest.raises(OutputUnsafe, match=r"comes twice|a file and a folder"):
         collect_tar([packed.getvalue()], EVERYTHING, tmp_path / "taken", cell_id=CELL)
 
 
@@ -305,8 +307,8 @@ def test_names_that_collide_are_refused(out: Path, taking: Taking, one: str, oth
         taking(out, "*")
     assert ascii(one)[1:-1] in caught.value.what
     assert ascii(other)[1:-1] in caught.value.what
-    taking_one = "readme.txt"  # what is not taken may collide
-    assert taking(out.rename(out.with_name("again")), taking_one)
+    shutil.rmtree(out.parent / "taken", ignore_errors=True)
+    assert taking(out, "readme.txt")  # what is not taken may collide
 
 
 @BOTH
@@ -339,8 +341,8 @@ def test_a_sparse_file_over_the_limit_is_refused_before_it_is_copied(out: Path) 
 
 def test_a_sparse_file_within_the_limit_stays_sparse_and_memory_flat(out: Path) -> None:
     with (out / "big").open("wb") as file:
-        file.truncate(300 << 20)
-        file.seek(150 << 20)
+        file.truncate(100 << 20)
+        file.seek(50 << 20)
         file.write(b"data")
     tracemalloc.start()
     try:
@@ -349,7 +351,7 @@ def test_a_sparse_file_within_the_limit_stays_sparse_and_memory_flat(out: Path) 
     finally:
         tracemalloc.stop()
     copy = out.parent / "taken/big"
-    assert copy.stat().st_size == taken.size_bytes == 300 << 20
+    assert copy.stat().st_size == taken.size_bytes == 100 << 20
     assert copy.stat().st_blocks * 512 < 8 << 20
     with copy.open("rb") as file:
         assert hashlib.file_digest(file, "sha256").hexdigest() == taken.sha256
@@ -433,9 +435,7 @@ def test_a_file_that_grows_without_end_does_not_hang_the_copy(out: Path) -> None
         writer.join()
 
 
-def test_a_file_swapped_for_a_link_between_look_and_copy_is_refused(
-    out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_swapped_for_a_link_between_look_and_copy_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = output_rules.choose
 
     def choose_then_swap(*arguments: object) -> object:

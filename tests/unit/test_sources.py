@@ -481,9 +481,7 @@ def test_a_package_file_with_other_bytes_is_refused(quilt_package: Path, tmp_pat
         unpack_package(quilt_package, tmp_path / "tree")
 
 
-def test_a_missing_patch_program_is_named(
-    quilt_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_patch_program_is_named(quilt_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolchainUnavailable, match="'patch'"):
         unpack_package(quilt_package, tmp_path / "tree")

@@ -65,8 +65,8 @@ def test_an_honest_archive_comes_out(unpacked: Unpack, compress: Callable[[bytes
     long = "d" * 90 + "/" + "f" * 90
     out = unpacked(compress(tar_of(
         entry("./", tarfile.DIRTYPE), entry("./top", tarfile.DIRTYPE), (entry("./top/run", mode=0o755), b"#!"),
-        (entry(long), b"long"), entry("top/link", tarfile.SYMTYPE, link="run"), entry("top/hard", tarfile.LNKTYPE, link="./top/run"),
-        form=form,
+        (entry(long), b"long"), entry("top/link", tarfile.SYMTYPE, link="run"),
+        entry("top/hard", tarfile.LNKTYPE, link="./top/run"), form=form,
     )))  # fmt: skip
     assert (out / long).read_bytes() == b"long"
     assert (out / "top/link").readlink() == Path("run")

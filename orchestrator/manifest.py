@@ -1,0 +1,190 @@
+"""The papers of a staged release: checksums, the manifest that gets signed, and GoReleaser's list of artifacts.
+
+None of them holds a time other than the epoch, or a path of the machine that they were written on.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builders.model import Cell
+from orchestrator.archive import COMPRESSOR, Packed
+from orchestrator.canonical import Json, canonical_json
+from orchestrator.model import (
+    Artifact,
+    ArtifactKind,
+    BuildReport,
+    Built,
+    Failed,
+    Matrix,
+    Plan,
+    Skipped,
+)
+
+SCHEMA = "relbuild/manifest/v1"
+MANIFEST, ARTIFACTS = "manifest.json", "artifacts.json"
+SHA256_SUMS, SHA512_SUMS = "checksums.txt", "checksums.sha512"
+
+RESERVED = frozenset({MANIFEST, ARTIFACTS, SHA256_SUMS, SHA512_SUMS, "index.json"})
+"""Names that no artifact may have, whatever their case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedArtifact:
+    """An artifact, the cell that it came of, and what was packed into it. `wrapped_in` is empty for a plain file."""
+
+    artifact: Artifact
+    built: Built
+    packed: Packed
+    executable: bool
+    wrapped_in: str = ""
+    format: str = ""
+
+
+_DIGESTS: dict[str, Callable[[Artifact], str]] = {
+    "sha256": lambda artifact: artifact.sha256,
+    "sha512": lambda artifact: artifact.sha512,
+}
+
+
+def checksums(artifacts: Sequence[StagedArtifact], algorithm: str) -> bytes:
+    """Write what `sha256sum -c --strict` reads: digest, two spaces, base name, LF, sorted by name."""
+    digest_of = _DIGESTS[algorithm]
+    lines = sorted((str(staged.artifact.path), digest_of(staged.artifact)) for staged in artifacts)
+    return "".join(f"{digest}  {name}\n" for name, digest in lines).encode()
+
+
+def manifest(artifacts: Sequence[StagedArtifact], report: BuildReport, matrix: Matrix) -> bytes:
+    """Write manifest.json: what was released, and how each artifact was made."""
+    plan = report.plan
+    return canonical_json(
+        {
+            "schema": SCHEMA,
+            "project": plan.project,
+            "version": plan.version,
+            "commit": plan.commit,
+            "dirty": plan.dirty,
+            "epoch": plan.epoch,
+            "artifacts": [_entry(staged, matrix) for staged in artifacts],
+            "absent": _absent(report),
+        }
+    )
+
+
+def goreleaser_artifacts(artifacts: Sequence[StagedArtifact], plan: Plan) -> bytes:
+    """Write artifacts.json in the shape of GoReleaser's dist/artifacts.json, paths relative to the project."""
+    below = f"dist/staging/{plan.version}"
+    sums: list[Json] = [
+        {"name": name, "path": f"{below}/{name}", "internal_type": _CHECKSUM[0], "type": _CHECKSUM[1], "extra": {}}
+        for name in (SHA256_SUMS, SHA512_SUMS)
+    ]
+    return canonical_json([*(_goreleaser_entry(staged, below) for staged in artifacts), *sums])
+
+
+# --- the manifest ------------------------------------------------------------------------------------------------
+
+
+def _entry(staged: StagedArtifact, matrix: Matrix) -> dict[str, Json]:
+    artifact = staged.artifact
+    entry: dict[str, Json] = {
+        "path": str(artifact.path),
+        "kind": artifact.kind.value,
+        "product": artifact.product,
+        "target": artifact.target,
+        "size": artifact.size_bytes,
+        "sha256": artifact.sha256,
+        "sha512": artifact.sha512,
+        "made": _made(staged.built, matrix),
+    }
+    if artifact.kind is ArtifactKind.ARCHIVE:
+        entry["compressor"] = COMPRESSOR
+        entry["root"] = staged.wrapped_in
+        entry["files"] = [
+            {"path": str(file.name), "size": file.size_bytes, "sha256": file.sha256, "executable": file.executable}
+            for file in staged.packed.files
+        ]
+    else:
+        entry["executable"] = staged.executable
+    return entry
+
+
+def _made(built: Built, matrix: Matrix) -> dict[str, Json]:
+    cell, smoke = built.cell, built.smoke
+    places = _places(built, matrix)
+    return {
+        "cell": cell.id,
+        "key": cell.key,
+        "builder": cell.builder,
+        "placement": cell.placement.value,
+        "isolation": _neutral(cell.toolchain.isolation, places),
+        "toolchain": {"name": cell.toolchain.name, "digest": cell.toolchain.identity},
+        "source": {"digest": cell.source.digest, "origin": _neutral(cell.source.origin, places)},
+        "smoke": {"how": smoke.how.value, "tests": smoke.tests, "note": _neutral(smoke.note, places)},
+        "findings": [
+            {
+                "path": str(finding.path),
+                "rule": finding.rule,
+                "text": _neutral(finding.text, places),
+                "verdict": finding.verdict.value,
+            }
+            for finding in built.findings
+        ],
+    }
+
+
+def _places(built: Built, matrix: Matrix) -> Mapping[str, str]:
+    """Give the paths of this machine that a note may name, and what to call them, longer ones first."""
+    named: dict[Path, str] = {built.cell.source.root: "$SOURCE", built.folder: "$OUT", matrix.root: "$PROJECT"}
+    return {str(path): named[path] for path in sorted(named, key=lambda path: -len(str(path))) if path.parent != path}
+
+
+def _neutral(text: str, places: Mapping[str, str]) -> str:
+    for path, name in places.items():
+        text = text.replace(path, name)
+    return text
+
+
+def _absent(report: BuildReport) -> list[Json]:
+    """List the cells that were asked for and are not in this release, so that nobody takes it for a whole one."""
+    absent: list[tuple[str, bool, str]] = [
+        (f"{left.product}/{left.target}", left.required, "left out") for left in report.plan.left_out
+    ]
+    for result in report.results:
+        match result:
+            case Built():
+                pass
+            case Failed(cell=cell, error=error):
+                absent.append(_absent_cell(cell, type(error).__name__))
+            case Skipped(cell=cell):
+                absent.append(_absent_cell(cell, "skipped"))
+    return [{"cell": cell, "required": required, "why": why} for cell, required, why in sorted(absent)]
+
+
+def _absent_cell(cell: Cell, why: str) -> tuple[str, bool, str]:
+    return cell.id, cell.required, why
+
+
+# --- GoReleaser's list -------------------------------------------------------------------------------------------
+
+# Numbers and names of internal/artifact/artifact.go of GoReleaser 1.17 and later.
+_ARCHIVE, _BINARY, _FILE, _CHECKSUM = (1, "Archive"), (2, "Binary"), (3, "File"), (12, "Checksum")
+
+
+def _goreleaser_entry(staged: StagedArtifact, below: str) -> dict[str, Json]:
+    artifact, target = staged.artifact, staged.built.cell.target
+    number, name = _ARCHIVE if staged.wrapped_in else _BINARY if staged.executable else _FILE
+    extra: dict[str, Json] = {"Checksum": f"sha256:{artifact.sha256}", "ID": artifact.product}
+    if staged.wrapped_in:
+        binaries = [file.name.name for file in staged.packed.files if file.executable]
+        extra |= {"Format": staged.format, "WrappedIn": staged.wrapped_in, "Binaries": binaries}
+    entry: dict[str, Json] = {
+        "name": str(artifact.path),
+        "path": f"{below}/{artifact.path}",
+        "goos": target.goos,
+        "goarch": target.goarch,
+        "target": "_".join(filter(None, (target.goos, target.goarch, target.goarm))),
+        "internal_type": number,
+        "type": name,
+        "extra": extra,
+    }
+    return entry | ({"goarm": target.goarm} if target.goarm else {})

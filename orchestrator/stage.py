@@ -1,0 +1,220 @@
+"""BuildReport -> StagedRelease: dist/staging/<version>/ with archives, checksums, manifest.json and artifacts.json."""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from builders.copying import full_disk_named, new_file, write_all
+from builders.names import collision_key, escaped, unsafe_reason
+from orchestrator.archive import ArchiveWriter, Member, Packed, write_plain, write_tar_gz, write_zip
+from orchestrator.errors import StagingError
+from orchestrator.folder_swap import new_folder
+from orchestrator.manifest import (
+    ARTIFACTS,
+    MANIFEST,
+    RESERVED,
+    SHA256_SUMS,
+    SHA512_SUMS,
+    StagedArtifact,
+    checksums,
+    goreleaser_artifacts,
+    manifest,
+)
+from orchestrator.model import (
+    ArchiveFormat,
+    ArchiveRules,
+    Artifact,
+    ArtifactKind,
+    BuildReport,
+    Built,
+    Matrix,
+    Product,
+    StagedRelease,
+)
+
+_WRITERS: dict[ArchiveFormat, ArchiveWriter] = {ArchiveFormat.TAR_GZ: write_tar_gz, ArchiveFormat.ZIP: write_zip}
+_PAPERS = re.compile(r"(licen[cs]e|copying|readme)([._-].*)?(?<!~)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """An artifact to write: an archive of `members` below `root_dir`, or the only member itself."""
+
+    name: str
+    built: Built
+    members: tuple[Member, ...]
+    format: ArchiveFormat | None = None
+    root_dir: str = ""
+
+
+def stage(report: BuildReport, matrix: Matrix, dist: Path) -> StagedRelease:
+    """Write `dist/staging/<version>/` anew and put it in the place of an older one in one step.
+
+    The same results give the same bytes. Raises StagingError for nothing to stage, names that are reserved, unsafe or
+    used twice, and files that are no longer what was built; DiskFull.
+    """
+    version = _folder_name(report.plan.version)
+    jobs = _jobs(report, matrix)
+    _refuse_bad_names(jobs)
+    place = dist / "staging" / version
+    try:
+        with full_disk_named(place), new_folder(place) as folder:
+            with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+                staged = tuple(pool.map(lambda job: _write(job, folder, report.plan.epoch), jobs))
+            manifest_sha256 = _write_papers(staged, report, matrix, folder)
+    except OSError as error:
+        raise StagingError(
+            f"{escaped(str(place))} cannot be written: {error.strerror} ({escaped(str(error.filename))})",
+            next_step="see who owns that folder, and that its file system is writable",
+        ) from error
+    artifacts = tuple(one.artifact for one in staged)
+    return StagedRelease(folder=place, version=version, artifacts=artifacts, manifest_sha256=manifest_sha256)
+
+
+# --- what to write -----------------------------------------------------------------------------------------------
+
+
+def _jobs(report: BuildReport, matrix: Matrix) -> list[_Job]:
+    if not report.built:
+        raise StagingError(
+            f"no cell of {report.plan.project} {report.plan.version} was built, so there is nothing to stage",
+            next_step="see the errors of the cells above and mend one",
+        )
+    products = {product.name: product for product in matrix.products}
+    papers = _papers(matrix.root)
+    jobs = (job for built in report.built for job in _jobs_of(built, products, papers, matrix))
+    return sorted(jobs, key=lambda job: job.name.encode())
+
+
+def _jobs_of(built: Built, products: Mapping[str, Product], papers: Sequence[Member], matrix: Matrix) -> Iterable[_Job]:
+    product = products.get(built.cell.product)
+    if product is None:
+        raise StagingError(f"the cell {built.cell.id} belongs to no product of {escaped(str(matrix.file))}")
+    outputs = tuple(
+        Member(name=file.path, content=built.folder / file.path, executable=file.executable, sha256=file.sha256)
+        for file in built.files
+    )
+    if product.archive is not None:
+        return (_archive_job(built, product.archive, outputs, papers, matrix),)
+    stem = f"{product.name}_{built.cell.version}_{built.cell.target.os_arch}"
+    return tuple(
+        _Job(name=f"{stem}_{'_'.join(member.name.parts)}", built=built, members=(member,)) for member in outputs
+    )
+
+
+def _archive_job(
+    built: Built, rules: ArchiveRules, outputs: Sequence[Member], papers: Sequence[Member], matrix: Matrix
+) -> _Job:
+    cell = built.cell
+    extra = [_extra(path, matrix) for path in rules.extra]
+    taken = {collision_key(str(member.name)) for member in (*outputs, *extra)}
+    papers = [paper for paper in papers if collision_key(str(paper.name)) not in taken]
+    form = rules.format or (ArchiveFormat.ZIP if cell.target.os == "windows" else ArchiveFormat.TAR_GZ)
+    try:
+        root_dir = rules.name.format(
+            name=matrix.project.name, product=cell.product, version=cell.version, os=cell.target.os,
+            arch=cell.target.arch, target=cell.target.name,
+        )  # fmt: skip
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise StagingError(f"the archive name {escaped(rules.name)} of {cell.product} cannot be filled in: {error}",
+                           next_step="fields: {name} {product} {version} {os} {arch} {target}") from error  # fmt: skip
+    members = (*outputs, *extra, *papers)
+    return _Job(name=f"{root_dir}.{form.value}", built=built, members=members, format=form, root_dir=root_dir)
+
+
+def _papers(root: Path) -> list[Member]:
+    """Find the licence and the read-me at the top of the project; links are left out."""
+    found = []
+    with os.scandir(root) as entries:
+        for entry in entries:
+            wanted = _PAPERS.fullmatch(entry.name)
+            if wanted and entry.is_file(follow_symlinks=False) and not unsafe_reason(os.fsencode(entry.name)):
+                found.append(Member(name=PurePosixPath(entry.name), content=Path(entry.path)))
+    return found
+
+
+def _extra(path: PurePosixPath, matrix: Matrix) -> Member:
+    file = (matrix.root / path).resolve()
+    if ".." in path.parts or not file.is_relative_to(matrix.root.resolve()) or not file.is_file():
+        raise StagingError(
+            f"archive.extra names {escaped(str(path))}, which is not a file below {escaped(str(matrix.root))}",
+            next_step="name a file by its path relative to the folder of matrix.toml",
+        )
+    return Member(name=path, content=file, executable=bool(file.stat().st_mode & stat.S_IXUSR))
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def _folder_name(version: str) -> str:
+    reason = "holds a slash" if "/" in version else unsafe_reason(version.encode("utf-8", "surrogateescape"))
+    if reason or version.startswith("."):
+        raise StagingError(
+            f"the version {escaped(version)} cannot be the name of a folder: it {reason or 'starts with a dot'}",
+            next_step="choose a version such as 1.2.3",
+        )
+    return version
+
+
+def _refuse_bad_names(jobs: Iterable[_Job]) -> None:
+    reserved = {collision_key(name) for name in RESERVED}
+    owners: dict[str, _Job] = {}
+    for job in jobs:
+        key = collision_key(job.name)
+        reason = "holds a slash" if "/" in job.name else unsafe_reason(job.name.encode("utf-8", "surrogateescape"))
+        if key in reserved or reason or job.name.startswith("."):
+            why = "is reserved" if key in reserved else reason or "starts with a dot"
+            raise StagingError(f"{job.built.cell.id} would give an artifact named {escaped(job.name)}, which {why}",
+                               next_step="choose another archive.name")  # fmt: skip
+        other = owners.setdefault(key, job)
+        if other is not job:
+            raise StagingError(
+                f"{other.built.cell.id} and {job.built.cell.id} would both give an artifact named {escaped(job.name)}",
+                next_step="put {product} and {target} into archive.name",
+            )
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def _write(job: _Job, folder: Path, epoch: int) -> StagedArtifact:
+    path = folder / job.name
+    if job.format is None:
+        packed = write_plain(path, job.members[0])
+    else:
+        packed = _WRITERS[job.format](path, job.root_dir, job.members, epoch)
+    return StagedArtifact(
+        artifact=_artifact(job, packed), built=job.built, packed=packed, executable=job.members[0].executable,
+        wrapped_in=job.root_dir, format=job.format.value if job.format else "",
+    )  # fmt: skip
+
+
+def _write_papers(staged: Sequence[StagedArtifact], report: BuildReport, matrix: Matrix, folder: Path) -> str:
+    """Write what describes the artifacts, and give the digest of the manifest."""
+    papers = {
+        SHA256_SUMS: checksums(staged, "sha256"),
+        SHA512_SUMS: checksums(staged, "sha512"),
+        MANIFEST: manifest(staged, report, matrix),
+        ARTIFACTS: goreleaser_artifacts(staged, report.plan),
+    }
+    for name, text in papers.items():
+        with new_file(folder / name, executable=False) as descriptor:
+            write_all(descriptor, text)
+    return hashlib.sha256(papers[MANIFEST]).hexdigest()
+
+
+def _artifact(job: _Job, packed: Packed) -> Artifact:
+    return Artifact(
+        path=PurePosixPath(job.name),
+        kind=ArtifactKind.ARCHIVE if job.format else ArtifactKind.FILE,
+        product=job.built.cell.product,
+        target=job.built.cell.target.name,
+        size_bytes=packed.digests.size_bytes,
+        sha256=packed.digests.sha256,
+        sha512=packed.digests.sha512,
+    )
