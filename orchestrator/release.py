@@ -25,7 +25,7 @@ class Engine:
     name: str
     reason: str
     builders: Mapping[str, Builder]
-    prepare: Callable[[Sequence[tuple[Product, Target]], Callable[[str], None]], None]
+    prepare: Callable[[Matrix, Sequence[tuple[Product, Target]], Callable[[str], None]], None]
     """Make or fetch the toolchains that these cells could need and that are not here; tell what is done."""
 
 

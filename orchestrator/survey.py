@@ -86,6 +86,15 @@ def read_mounts(matrix: Matrix, product: Product) -> tuple[Mount, ...]:
     )
 
 
+def own_images(dockerfile: Path) -> tuple[str, ...]:
+    """Name the toolchain images that a Dockerfile starts from: `gcc` for `FROM relbuild/gcc`."""
+    try:
+        text = dockerfile.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ()  # the builder says what is wrong with the file
+    return tuple(dict.fromkeys(re.findall(r"(?im)^\s*FROM\s+(?:--\S+\s+)*relbuild/([a-z]+)", text)))
+
+
 def _read(matrix: Matrix, product: Product, cache: Path, on_step: Callable[[str], None]) -> SourceTree:
     source = product.source
     if isinstance(source, OutsideSource):

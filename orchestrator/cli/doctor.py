@@ -1,10 +1,16 @@
 """`relbuild doctor`."""
 
-from typing import Annotated
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import options
+
+if TYPE_CHECKING:
+    from orchestrator.model import Matrix, Plan
 
 
 def doctor(
@@ -14,10 +20,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Look at everything that a run needs, with the mend for each finding. Exits 0 only if the run could work."""
-    import dataclasses  # noqa: PLC0415  (heavy imports wait until --help is past)
-    from pathlib import Path  # noqa: PLC0415
 
-    from orchestrator import checkup, release  # noqa: PLC0415
+    from orchestrator import checkup, release  # noqa: PLC0415  (heavy imports wait until --help is past)
     from orchestrator.cli import tables, wire  # noqa: PLC0415
     from orchestrator.errors import ConfigNotFound  # noqa: PLC0415
     from orchestrator.plan import Selection  # noqa: PLC0415
@@ -29,14 +33,13 @@ def doctor(
             raise
         matrix = None
     dist = output or (matrix.root if matrix else Path.cwd()) / "dist"
-    loaded = matrix
 
-    def make_plan() -> release.Plan:
-        assert loaded is not None
+    def make_plan(loaded: "Matrix") -> "Plan":
         chosen = wire.open_engine(engine or loaded.engine.kind, dist)
         return release.plan_release(loaded, Selection(), chosen, dist, lambda _event: None)
 
-    found = checkup.examine(matrix, dist, wire.describe_engine, make_plan if matrix else None)
+    planner = partial(make_plan, matrix) if matrix else None
+    found = checkup.examine(matrix, dist, wire.describe_engine, planner)
     if as_json:
         print(tables.to_json([dataclasses.asdict(symptom) for symptom in found]))
     else:

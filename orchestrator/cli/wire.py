@@ -1,11 +1,15 @@
 """Joins concrete builders to the seam: the only place that knows which exist."""
 
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from builders.errors import EngineUnavailable
 from builders.interface import Builder
+from builders.model import CommandRecipe, DockerfileRecipe
+from builders.targets import Target, host
+from orchestrator import survey
 from orchestrator.events import Note, Observer
-from orchestrator.model import EngineKind, Matrix, Plan
+from orchestrator.model import EngineKind, Matrix, PlacementWish, Plan, Product
 from orchestrator.plan import Selection, select
 from orchestrator.release import Engine, plan_release
 
@@ -41,12 +45,13 @@ def describe_engine() -> str:
 
 
 def _docker(reason: str) -> Engine:
-    from builders import buildx, container  # noqa: PLC0415  (only the chosen engine is loaded)
+    from builders import container, docker_builder, docker_buildx  # noqa: PLC0415  (only the chosen engine is loaded)
 
     facts = container.engine_facts()
-    builders: dict[str, Builder] = {each.name: each for each in (container.ContainerBuilder(), buildx.BuildxBuilder())}
+    both = (docker_builder.ContainerBuilder(), docker_buildx.BuildxBuilder())
+    builders: dict[str, Builder] = {each.name: each for each in both}
     note = f"{reason}; Docker Engine {facts.version}"
-    return Engine(name="docker", reason=note, builders=builders, prepare=prepare_images)
+    return Engine(name="docker", reason=note, builders=builders, prepare=_prepare_images)
 
 
 def _local(dist: Path, reason: str) -> Engine:
@@ -57,11 +62,36 @@ def _local(dist: Path, reason: str) -> Engine:
     return Engine(name="local", reason=note, builders={builder.name: builder}, prepare=_nothing_to_prepare)
 
 
-def _nothing_to_prepare(_cells: object, _on_step: object) -> None:
+def _nothing_to_prepare(_matrix: object, _cells: object, _on_step: object) -> None:
     """The local builder takes what the machine has."""
+
+
+def _prepare_images(matrix: Matrix, cells: Sequence[tuple[Product, Target]], on_step: Callable[[str], None]) -> None:
+    """Build the toolchain images that are missing, those for smoke tests of foreign programs among them."""
+    from builders import docker_image_builds  # noqa: PLC0415  (only the chosen engine is loaded)
+
+    wanted = {image for product, target in cells for image in _images_of(matrix, product, target)}
+    docker_image_builds.prepare(wanted, on_step)
+
+
+def _images_of(matrix: Matrix, product: Product, target: Target) -> Iterator[tuple[str, str]]:
+    if not target.oci.startswith("linux/"):
+        platform = host().oci
+    else:
+        platform = target.oci
+        if product.smoke:
+            yield "base", platform
+    match product.recipe:
+        case CommandRecipe(toolchain=name):
+            yield name, platform if product.placement is PlacementWish.EMULATE else host().oci
+        case DockerfileRecipe(dockerfile=path) if isinstance(product.source, PurePosixPath):
+            for name in survey.own_images(matrix.root / product.source / path):
+                yield name, platform
+        case _:
+            pass
 
 
 def prepared_plan(matrix: Matrix, selection: Selection, engine: Engine, dist: Path, observer: Observer) -> Plan:
     """Make the toolchains that are missing, then plan."""
-    engine.prepare(tuple(select(matrix, selection)), lambda text: observer(Note(text=text)))
+    engine.prepare(matrix, tuple(select(matrix, selection)), lambda text: observer(Note(text=text)))
     return plan_release(matrix, selection, engine, dist, observer)

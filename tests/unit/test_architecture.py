@@ -34,7 +34,7 @@ MAY_SEE = {
     "release": STAGES,
 }
 
-HEAVY = ("docker", "python_on_whales", "pydantic", "lief", "elftools", "rich.console", "tomlkit", "boto3", "requests")
+HEAVY = ("docker", "python_on_whales", "pydantic", "lief", "elftools", "rich.console", "boto3", "requests")
 
 
 def modules() -> list[Path]:
