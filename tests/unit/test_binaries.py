@@ -105,7 +105,7 @@ def test_arm_program_says_how_it_passes_floats(foreign: dict[str, Path]) -> None
 @pytest.mark.parametrize(
     ("flags", "float_abi", "cpu_arch"),
     [
-        (("arm-linux-gnueabi", "-mcpu=arm1176jzf_s"), "soft", 7),
+        (("arm-linux-gnueabi", "-mcpu=arm1176jzf_s"), "soft", 6),
         (("arm-linux-gnueabihf", "-mcpu=generic+v7a"), "hard", 10),
         (("arm-linux-gnueabihf", "-mcpu=cortex_a53"), "hard", 14),
     ],
@@ -130,7 +130,7 @@ def test_universal_program_has_its_slices(foreign: dict[str, Path], tmp_path: Pa
     assert facts is not None
     assert [row.machine for row in facts.members] == [0x01000007, 0x0100000C]
     assert facts.members[1].needed == ("/usr/lib/libSystem.B.dylib",)
-    (tmp_path / "both").write_bytes(fat[:-100])
+    (tmp_path / "both").write_bytes(fat[:-20000])
     with pytest.raises(GateFailed, match="both is cut short"):
         inspect(tmp_path / "both")
 
@@ -144,7 +144,7 @@ def universal(machines: list[int], parts: list[bytes]) -> bytes:
         padded = part + bytes(-len(part) % step)
         body, at = body + padded, at + len(padded)
     head = struct.pack(">2I", 0xCAFEBABE, len(parts)) + rows
-    return (head + bytes(step - len(head)) + body).rstrip(b"\0") if not parts else head + bytes(step - len(head)) + body
+    return head + bytes(step - len(head)) + body
 
 
 def test_java_class_is_no_universal_program(tmp_path: Path) -> None:
@@ -349,15 +349,15 @@ def test_loops_of_a_corrupt_table_end(native: dict[str, Path], tmp_path: Path, m
     count = data.find(struct.pack("<QQ", 0x6FFFFFFF, 1))
     assert count > 0
     data[count + 8 : count + 16] = struct.pack("<Q", 1 << 32)
-    version = data.find(struct.pack("<HH", 1, data[data.find(b"\x01\x00") + 2]))
     (tmp_path / "loop").write_bytes(data)
-    assert version > 0
-    with pytest.raises(GateFailed, match="larger than any real"):
+    started = time.monotonic()
+    with pytest.raises(GateFailed, match="what follows cannot be read"):
         inspect(tmp_path / "loop")
+    assert time.monotonic() - started < 5
 
 
 def test_names_cannot_move_the_cursor(native: dict[str, Path], tmp_path: Path) -> None:
-    data = native["libanswer.so"].read_bytes().replace(b"libanswer.so.1", b"lib\x1b[2J\x9b\xff.so.1\0")
+    data = native["libanswer.so"].read_bytes().replace(b"libanswer.so.1", b"lib\x1b[2J\x9b\xff.so.1")
     (tmp_path / "lib.so").write_bytes(data)
     facts = inspect(tmp_path / "lib.so")
     assert facts is not None

@@ -18,14 +18,17 @@ from orchestrator import gate
 from orchestrator.model import Finding, GateRules, Verdict
 
 X86 = TARGETS["x86_64"]
-STRICT = GateRules(
-    **{
-        field.name: Verdict.ERROR
-        for field in fields(GateRules)
-        if field.name not in {"allow_needed", "stripped", "build_id"}
-    }
-)
-QUIET = GateRules(**{field.name: Verdict.IGNORE for field in fields(GateRules) if field.name != "allow_needed"})
+
+
+def every(verdict: Verdict) -> GateRules:
+    return GateRules(
+        libc_floor=verdict, interpreter=verdict, needed=verdict, rpath=verdict, stripped=verdict, build_id=verdict,
+        build_paths=verdict,
+    )  # fmt: skip
+
+
+STRICTEST, WARNING, QUIET = map(every, (Verdict.ERROR, Verdict.WARN, Verdict.IGNORE))
+STRICT = replace(STRICTEST, stripped=Verdict.IGNORE, build_id=Verdict.IGNORE)
 
 
 def run(*argv: str) -> None:
@@ -86,7 +89,7 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "hello.exe": "x86_64-windows-gnu",
         "mac": "aarch64-macos",
     }.items():
-        argv = ("-target", triple, str(folder / "main.c"), "-s", "-o", str(folder / name))
+        argv = ("-target", triple, str(folder / "main.c"), "-o", str(folder / name))
         run(sys.executable, "-m", "ziglang", "cc", *argv)
     return folder
 
@@ -116,8 +119,7 @@ def refused(folder: Path, *names: str, **how: object) -> str:
 
 
 def test_good_programs_pass_in_silence(made: Path) -> None:
-    strictest = replace(STRICT, stripped=Verdict.ERROR, build_id=Verdict.ERROR)
-    assert judge(made, "good", "main.c", rules=strictest, needles=(b"/home/builder",)) == ()
+    assert judge(made, "good", "main.c", rules=STRICTEST, needles=(b"/home/builder",)) == ()
     assert judge(made, "static", "origin") == ()
 
 
@@ -191,6 +193,17 @@ def test_the_floor_is_a_number_not_a_text(made: Path, floor: str, fine: bool) ->
         assert "[policy.gate]: libc_floor" in said
 
 
+def test_a_large_static_library_for_arm_is_read_to_its_last_object(foreign: Path, tmp_path: Path) -> None:
+    members = [tmp_path / f"{index}.o" for index in range(400)]
+    for member in members:
+        shutil.copy(foreign / "armv7.o", member)
+    run("ar", "rcS", str(tmp_path / "lib.a"), *map(str, members))
+    assert judge(tmp_path, "lib.a", target=TARGETS["armv7"]) == ()
+    run("ar", "rcS", str(tmp_path / "lib.a"), str(foreign / "armsoft.o"))
+    with pytest.raises(WrongMachine, match=r"in its member armsoft\.o"):
+        judge(tmp_path, "lib.a", target=TARGETS["armv7"])
+
+
 def test_an_old_symbol_is_below_a_floor_that_sorts_before_it_as_text(foreign: Path) -> None:
     assert judge(foreign, "old", libc=Libc(floor="2.17")) == ()
 
@@ -245,8 +258,7 @@ def test_build_paths_in_programs_and_in_texts(made: Path) -> None:
 def test_the_policy_decides(made: Path) -> None:
     names = ("rpath", "loader", "asks", "symbols", "path")
     assert judge(made, *names, rules=QUIET, needles=(b"/home/builder/project",)) == ()
-    warn = GateRules(**{row.name: Verdict.WARN for row in fields(GateRules) if row.name != "allow_needed"})
-    found = judge(made, *names, rules=warn, libc=Libc(floor="2.9"), needles=(b"/home/builder/project",))
+    found = judge(made, *names, rules=WARNING, libc=Libc(floor="2.9"), needles=(b"/home/builder/project",))
     assert {row.verdict for row in found} == {Verdict.WARN}
     assert {row.rule for row in found} == {row.name for row in fields(GateRules)} - {"allow_needed"}
 
