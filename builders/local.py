@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builders import command, local_toolchains, outputs, recipe_env, sandbox, smoke, sources
+from builders import command, local_toolchains, outputs, recipe_env, sandbox, smoke, sources, zig_cache
 from builders.errors import CommandFailed, TimedOut, ToolchainUnavailable
 from builders.local_toolchains import LocalToolchain
 from builders.model import (
@@ -27,8 +27,6 @@ from builders.sandbox import Bind, Isolation, Room
 from builders.targets import Target
 
 _TOOLS = "/opt/toolchain/wrappers"
-_ZIG_CACHE = "/tmp/zig-cache"  # noqa: S108  (inside the sandbox)
-_CXX_SUFFIXES = frozenset({".cc", ".cpp", ".cxx", ".c++", ".hpp"})
 _warming = threading.Lock()
 
 
@@ -39,7 +37,7 @@ class _Workshop:
     folder: Path
     paths: recipe_env.SandboxPaths
     binds: tuple[Bind, ...]
-    zig_cache: str
+    compilers: Mapping[str, str]
 
     @property
     def out(self) -> Path:
@@ -86,7 +84,7 @@ class LocalBuilder:
         tools = self._find(recipe, cell.target, cell.libc)
         with self._workshop(cell, tools) as shop:
             self._warm(cell, tools, shop, events)
-            env = recipe_env.recipe_env(cell, _with_cache(tools.compilers, shop), shop.paths)
+            env = recipe_env.recipe_env(cell, shop.compilers, shop.paths)
             for argv in _commands(recipe):
                 _run(cell, argv, shop, env, events)
             return outputs.collect(shop.out, cell.outputs, out_dir, cell_id=cell.id)
@@ -115,12 +113,15 @@ class LocalBuilder:
         """
         if not tools.zig_triple:
             return
-        language = "c++" if any(file.path.suffix in _CXX_SUFFIXES for file in cell.source.files) else "cc"
-        kept = self._cache / "zig" / tools.identity.removeprefix("sha256:")[:16] / sandbox.available().name / language
+        language = zig_cache.language(cell.source)
+        name = f"{tools.identity.removeprefix('sha256:')[:16]}-{sandbox.available().name.lower()}-{language}"
+        kept = self._cache / "zig" / name
         with _warming:
             if not kept.is_dir():
                 events.step(f"preparing {tools.description} (once per target)")
-                _fill_zig_cache(tools, language, shop, kept, events)
+                compiler = shop.compilers["CXX" if language == "c++" else "CC"]
+                fresh = shop.folder / "fresh"
+                zig_cache.fill(kept, fresh=fresh, compiler=compiler, lang=language, binds=shop.binds, events=events)
         shutil.copytree(kept, shop.folder / "tmp" / "zig-cache", dirs_exist_ok=True)
 
 
@@ -170,14 +171,15 @@ def _furnish(cell: Cell, tools: LocalToolchain, folder: Path) -> _Workshop:
             extra_path=tools.path,
         )
     )
-    zig_cache = _ZIG_CACHE if moved else os.fspath(folder / "tmp" / "zig-cache")
-    return _Workshop(folder=folder, paths=paths, binds=tuple(binds), zig_cache=zig_cache)
+    cache = zig_cache.INSIDE if moved else os.fspath(folder / "tmp" / "zig-cache")
+    compilers = _placed(tools.compilers, inside, cache)
+    return _Workshop(folder=folder, paths=paths, binds=tuple(binds), compilers=compilers)
 
 
-def _with_cache(compilers: Mapping[str, str], shop: _Workshop) -> dict[str, str]:
-    placed = {name: value.replace("@TOOLS@", shop.paths.tools) for name, value in compilers.items()}
-    caches = {name: shop.zig_cache for name in placed if name.startswith("ZIG_")}
-    return {**placed, **caches}
+def _placed(compilers: Mapping[str, str], tools: str, cache: str) -> dict[str, str]:
+    """Name the compilers where this cell's wrappers and Zig's cache lie."""
+    placed = {name: value.replace("@TOOLS@", tools) for name, value in compilers.items()}
+    return {name: cache if name.startswith("ZIG_") else value for name, value in placed.items()}
 
 
 def _commands(recipe: CommandRecipe) -> tuple[tuple[str, ...], ...]:
@@ -215,46 +217,3 @@ def _run(cell: Cell, argv: Sequence[str], shop: _Workshop, env: Mapping[str, str
 
 def _ending(code: int) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
-
-
-def _fill_zig_cache(tools: LocalToolchain, language: str, shop: _Workshop, kept: Path, events: BuildEvents) -> None:
-    """Compile an empty program, so that Zig builds its C library and run time, and keep the cache under its key."""
-    fresh = shop.folder / "fresh"
-    for name in ("tmp/zig-cache", "tmp/home", "out"):
-        (fresh / name).mkdir(parents=True)
-    source = fresh / "out" / f"empty.{'cpp' if language == 'c++' else 'c'}"
-    source.write_text("#include <stdio.h>\nint main(void) { return 0; }\n" if language == "cc" else _EMPTY_CXX)
-    replaced = {"/out": fresh / "out", "/tmp": fresh / "tmp"}  # noqa: S108  (inside the sandbox)
-    binds = tuple(
-        Bind(outside=replaced.get(bind.inside, bind.outside), inside=bind.inside, writable=bind.writable)
-        for bind in shop.binds
-    )
-    isolation = sandbox.available()
-    own_files = isolation is Isolation.BUBBLEWRAP
-    cache = _ZIG_CACHE if own_files else os.fspath(fresh / "tmp" / "zig-cache")
-    place = "/out" if own_files else os.fspath(fresh / "out")
-    env = {
-        "PATH": recipe_env.RECIPE_PATH,
-        "HOME": f"{Path(cache).parent}/home",
-        "ZIG_GLOBAL_CACHE_DIR": cache,
-        "ZIG_LOCAL_CACHE_DIR": cache,
-    }
-    program = tools.compilers["CXX" if language == "c++" else "CC"].replace("@TOOLS@", shop.paths.tools)
-    argv = [program, "-O2", f"{place}/{source.name}", "-o", f"{place}/empty"]
-    room = Room(binds=binds, cwd=place, env=env)
-    code = command.stream(
-        sandbox.wrap(argv, room, isolation),
-        on_output=events.output,
-        cancelled=events.cancelled,
-        timeout_s=1800.0,
-        env=None if own_files else env,
-    )
-    if code != 0:
-        raise ToolchainUnavailable(f"{tools.description} cannot compile an empty program; see the cell's log")
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    (fresh / "tmp" / "zig-cache").rename(kept)
-
-
-_EMPTY_CXX = """#include <iostream>
-int main() { try { throw 1; } catch (int) { std::cout << std::flush; } return 0; }
-"""
