@@ -72,7 +72,9 @@ class LocalBuilder:
         )
 
     def check(self, cells: Sequence[Cell]) -> None:
-        """Raise ToolchainUnavailable for the first cell whose compiler is not here."""
+        """Raise ToolchainUnavailable for the first cell whose compiler is not here. Clears what a killed run left."""
+        for leftover in self._work.glob("cell-*"):
+            remove_folder(leftover)
         for cell in cells:
             self.toolchain(cell.recipe, cell.target, cell.libc, cell.placement)
 

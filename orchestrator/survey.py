@@ -100,7 +100,10 @@ def _read(matrix: Matrix, product: Product, cache: Path, on_step: Callable[[str]
     if isinstance(source, OutsideSource):
         on_step(f"{product.name}: source {outside_sources.describe(source)}")
         return outside_sources.fetch(source, cache, matrix.root)
-    tree = sources.read_tree(_below(matrix.root, str(source), product), origin=f"folder {source}")
+    folder = _below(matrix.root, str(source), product)
+    # What matrix.toml decides is in each cell's key already: a changed comment or policy rebuilds nothing.
+    own = [matrix.file.name] if folder.resolve() == matrix.file.parent.resolve() else []
+    tree = sources.read_tree(folder, origin=f"folder {source}", exclude=own)
     if not tree.files:
         raise SourceUnavailable(
             f"the source of {product.name}, {source}, has no files", next_step="`source` names a folder of the project"
@@ -128,7 +131,9 @@ def _version_from_file(root: Path, rule: VersionFile) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise VersionUnknown(f"the version file {rule.file} cannot be read: {error}") from error
+        raise VersionUnknown(
+            f"the version file {rule.file} cannot be read: {error}", next_step="mend `version.file` in [project]"
+        ) from error
     found = re.search(rule.pattern, text, re.MULTILINE)
     if not found or not found.groups():
         raise VersionUnknown(

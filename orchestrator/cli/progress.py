@@ -68,7 +68,8 @@ def line(result: CellResult) -> str:
             return f"built    {result.cell.id} in {result.seconds:.1f} s ({result.cell.placement}, {_smoke(result)})"
         case Failed():
             tier = "" if result.cell.required else " (best effort)"
-            return f"FAILED   {result.cell.id}{tier} after {result.seconds:.1f} s: {result.error}\n  log: {result.log}"
+            why = str(result.error).removeprefix(f"{result.cell.id}: ")
+            return f"FAILED   {result.cell.id}{tier} after {result.seconds:.1f} s: {why}\n  log: {result.log}"
         case Skipped():
             return f"skipped  {result.cell.id}: {result.reason}"
         case _:

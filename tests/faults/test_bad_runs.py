@@ -65,7 +65,7 @@ CASES = [
     Case("hangs", product("sleep 98761", "timeout_s = 2\n"), 51, ("longer than 2 s", "raise timeout_s")),
     Case("hangs-deaf", product("trap '' TERM INT; sleep 98762 & wait; sleep 98762", "timeout_s = 2\n"), 51, ("2 s",)),
     Case("hangs-silent", product("exec >/dev/null 2>&1; sleep 98763", "timeout_s = 2\n"), 51, ("2 s",)),
-    Case("no-output", product("true"), 52, ("matched nothing",)),
+    Case("no-output", product("true"), 52, ("matches nothing",)),
     Case("other-output", product("touch $OUT/b", head=swap(PRODUCT, '"*"', '"a"')), 52, ("'a'", "b")),
     Case("two-for-one", product("touch $OUT/a $OUT/b", head=swap(PRODUCT, '"*"', '{ glob = "*", one = true }')), 53,
          ("a", "b")),
@@ -81,7 +81,7 @@ CASES = [
     Case("dash-name", product('touch "$OUT/-rf"'), 54, ("-rf",)),
     Case("device-name", product('touch "$OUT/CON"'), 54, ("CON",)),
     Case("case-pair", product("touch $OUT/Data $OUT/data"), 55, ("Data", "data")),
-    Case("sparse-giant", product("truncate -s 20G $OUT/data"), 54, ("data",)),
+    Case("sparse-giant", product("truncate -s 20G $OUT/data"), 54, ("bytes",)),
     Case("other-machine", product("cp /bin/true $OUT/data", head=swap(PRODUCT, "x86_64", "aarch64")), 56,
          ("data", "aarch64")),
     Case("rpath", product(C_PROGRAM + " -Wl,-rpath,/opt/evil"), 57, ("/opt/evil", "rpath")),
@@ -91,7 +91,7 @@ CASES = [
     Case("smoke-no-emulator", product("$CC -x c -O2 -o $OUT/data - <<E\nint main(void){return 0;}\nE",
          'smoke = [{ run = ["data"] }]\n[policy]\nsmoke_not_run = "error"\n', swap(PRODUCT, "x86_64", "aarch64")), 59,
          ("qemu-user-static",), env={"PATH": "@no-qemu@"}),
-    Case("no-engine", product("true"), 21, ("daemon",), ("--engine", "docker"),
+    Case("no-engine", product("true"), 21, ("no container engine answers",), ("--engine", "docker"),
          {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}),
     Case("dockerfile-without-engine", f'{HEAD}[products.image]\nrecipe = "dockerfile"\noutputs = ["*"]\n', 26,
          ("image/x86_64", "ci/engine up")),
@@ -101,7 +101,7 @@ CASES = [
     Case("target-unused", product("true"), 14, ("x86_64-windows",), ("--targets", "x86_64-windows")),
     Case("bad-option", product("true"), 2, ("--engine",), ("--engine", "podman")),
     Case("negative-jobs", product("true"), 2, ("--jobs",), ("--jobs", "-1")),
-    Case("source-missing", product("true", 'source = "nowhere"\n'), 25, ("nowhere",)),
+    Case("source-missing", product("true", 'source = "nowhere"\n'), 13, ("nowhere",)),
     Case("archive-missing", product("true", f'source = {{ archive = "no.tar.gz", sha256 = "{"0" * 64}" }}\n'), 25,
          ("no.tar.gz",)),
     Case("archive-wrong-digest", product("true", f'source = {{ archive = "a.tar", sha256 = "{"0" * 64}" }}\n'), 24,
@@ -266,9 +266,9 @@ def test_a_full_disk_is_told_and_nothing_is_lost(project: Path, tmp_path: Path) 
     if mounted.returncode != 0:
         pytest.skip("this machine does not let the tests mount a tmpfs")
     try:
-        (project / "matrix.toml").write_text(product("head -c 3000000 /dev/zero > $OUT/data", 'toolchain = "go"\n'))
+        (project / "matrix.toml").write_text(product("head -c 3000000 /dev/zero > $OUT/data"))
         done = relbuild(project, small / "dist")
-        assert done.code in {27, 22, 50}, done.text
+        assert done.code == 27, done.text
         assert "Traceback" not in done.text
     finally:
         subprocess.run(["umount", "-l", str(small)], check=True)
