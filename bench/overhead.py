@@ -103,8 +103,18 @@ def bare_zig(folder: Path) -> Callable[[], None]:
             shutil.copytree(cache, work / "cache", dirs_exist_ok=True)
         env = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(work / "cache"), "ZIG_LOCAL_CACHE_DIR": str(work / "cache")}
         for triple in TARGETS.values():
-            argv = [zig, "cc", "-target", f"{triple}.2.34", "-O2", "-s", "-fno-sanitize=undefined", "-o", work / "out"]
-            subprocess.run([*argv, *(folder / "src").glob("*.c")], check=True, env=env, capture_output=True)
+            argv = [
+                zig,
+                "cc",
+                "-target",
+                f"{triple}.2.34",
+                "-O2",
+                "-s",
+                "-fno-sanitize=undefined",
+                "-o",
+                str(work / "out"),
+            ]
+            subprocess.run([*argv, *map(str, (folder / "src").glob("*.c"))], check=True, env=env, capture_output=True)
         shutil.rmtree(work)
 
     return compile_all

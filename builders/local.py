@@ -85,7 +85,8 @@ class LocalBuilder:
             raise ToolchainUnavailable(f"{cell.id}: the local builder cannot build a Dockerfile")
         tools = self._find(recipe, cell.target, cell.libc)
         with self._workshop(cell, tools) as shop:
-            self._warm(cell, tools, shop, events)
+            if tools.zig_triple:
+                self._warm(zig_cache.language(cell.source, recipe), tools, shop, events)
             env = recipe_env.recipe_env(cell, shop.compilers, shop.paths)
             for argv in _commands(recipe):
                 _run(cell, argv, shop, env, events)
@@ -108,14 +109,11 @@ class LocalBuilder:
         finally:
             remove_folder(folder)
 
-    def _warm(self, cell: Cell, tools: LocalToolchain, shop: _Workshop, events: BuildEvents) -> None:
+    def _warm(self, language: str, tools: LocalToolchain, shop: _Workshop, events: BuildEvents) -> None:
         """Give the cell a private copy of what Zig builds once per target, made apart from any recipe.
 
         A copy, because a recipe that could write to the shared one could change the next product's bytes.
         """
-        if not tools.zig_triple:
-            return
-        language = zig_cache.language(cell.source)
         name = f"{tools.identity.removeprefix('sha256:')[:16]}-{sandbox.available().name.lower()}-{language}"
         kept = self._cache / "zig" / name
         with _warming:

@@ -5,19 +5,22 @@ kept one could change the next product's bytes.
 """
 
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from builders import command, recipe_env, sandbox
 from builders.errors import ToolchainUnavailable
-from builders.model import BuildEvents, SourceTree
+from builders.model import BuildEvents, CommandRecipe, SourceTree
 from builders.sandbox import Bind, Isolation, Room
 
 INSIDE = "/tmp/zig-cache"  # noqa: S108  (inside the sandbox)
 """Where a sandboxed recipe finds its copy."""
 
 _TIMEOUT_S = 1800.0
-_CXX_SUFFIXES = frozenset({".cc", ".cpp", ".cxx", ".c++", ".hpp"})
+_CXX_SUFFIXES = (".cc", ".cpp", ".cxx", ".c++")
+_CXX_WORDS = re.compile(r"\bCXX|[cg]\+\+|\bcmake\b")
 _PROGRAMS = {
     "cc": ("empty.c", "int main(void) { return 0; }\n"),
     "c++": (
@@ -29,9 +32,15 @@ _FLAGS = (("-O2",), ("-O2", "-s"))
 """Zig keeps one run time for programs with symbols and one for programs without."""
 
 
-def language(source: SourceTree) -> str:
-    """Say whether a source needs the C++ library as well, which takes minutes the first time."""
-    return "c++" if any(file.path.suffix in _CXX_SUFFIXES for file in source.files) else "cc"
+def language(source: SourceTree, recipe: CommandRecipe) -> str:
+    """Say whether a recipe will want the C++ library as well, which takes minutes the first time.
+
+    A guess decides only what is prepared: a wrong one costs time, not bytes.
+    """
+    suffixes = Counter(file.path.suffix for file in source.files)
+    cxx = sum(suffixes[suffix] for suffix in _CXX_SUFFIXES)
+    text = recipe.script or " ".join(word for argv in recipe.commands for word in argv)
+    return "c++" if cxx and (cxx > suffixes[".c"] or _CXX_WORDS.search(text)) else "cc"
 
 
 def fill(kept: Path, *, fresh: Path, compiler: str, lang: str, binds: Sequence[Bind], events: BuildEvents) -> None:
