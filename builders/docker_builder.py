@@ -1,0 +1,151 @@
+"""Runs recipes with native and cross compilers in a container of the engine's own architecture."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from builders import docker_images, docker_owner, docker_smoke, docker_tar, outputs, recipe_env, sources, toolchains
+from builders.container import Engine, connect
+from builders.docker_pump import watch
+from builders.docker_room import Room, remove_leftovers
+from builders.docker_sandbox import ISOLATION, ContainerSpec, ImageFacts, check_mounts
+from builders.errors import BuildError, CommandFailed, ToolchainUnavailable
+from builders.model import (
+    BuildEvents,
+    BuiltFile,
+    Cell,
+    CommandRecipe,
+    Libc,
+    Placement,
+    Recipe,
+    SmokeResult,
+    Toolchain,
+)
+from builders.targets import Target
+
+_MEGABYTE = 1 << 20
+
+
+class ContainerBuilder:
+    """The Builder for containers. `run` names this run in the labels of what it makes in the engine."""
+
+    name = "container"
+
+    def __init__(self, *, run: str = "") -> None:
+        self._run = run or uuid.uuid4().hex[:12]
+
+    def toolchain(self, recipe: Recipe, target: Target, libc: Libc, placement: Placement) -> Toolchain:
+        """Name the image that the recipe would run in, by digest. Raises ToolchainUnavailable where it is not here."""
+        command = _command_recipe(recipe, placement)
+        toolchains.check_supported(command.toolchain, target, libc)
+        with connect() as engine:
+            platform = engine.facts().os_arch
+            reference, image = docker_images.find(engine, command.toolchain, platform)
+        return Toolchain(
+            name=command.toolchain,
+            identity=image.identity,
+            description=f"{command.toolchain} image {reference} {image.identity} ({platform})",
+            isolation=ISOLATION,
+        )
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Raise a BuildError for the first cell that cannot work: its image, mounts or limits.
+
+        Removes what killed runs left in the engine.
+        """
+        remove_leftovers()
+        with connect() as engine:
+            facts = engine.facts()
+            for cell in cells:
+                command = _command_recipe(cell.recipe, cell.placement)
+                toolchains.check_supported(command.toolchain, cell.target, cell.libc)
+                _image_of(engine, cell)
+                check_mounts(cell)
+                if cell.limits.memory_bytes > facts.memory_bytes:
+                    raise BuildError(
+                        f"{cell.id}: wants {_megabytes(cell.limits.memory_bytes)} of memory, and the engine's machine "
+                        f"has {_megabytes(facts.memory_bytes)}",
+                        next_step="lower `memory` of the product, or use a larger machine",
+                    )
+
+    def build(self, cell: Cell, out_dir: Path, events: BuildEvents) -> tuple[BuiltFile, ...]:
+        """Run the recipe and copy its outputs; nothing of it stays in the engine."""
+        recipe = _command_recipe(cell.recipe, cell.placement)
+        clock = watch(cell, events.cancelled)
+        with connect() as engine:
+            image = _image_of(engine, cell)
+            with Room(engine=engine, image=image, labels=docker_owner.labels(cell, self._run), watch=clock) as room:
+                wrappers = toolchains.wrappers(recipe.toolchain, cell.target, cell.libc)
+                room.furnish(_read_only(cell, wrappers), ["/out"])
+                container = room.start(self._spec(cell, recipe, image, tools=bool(wrappers)))
+                for argv in recipe.commands or (("sh", "-eu", "-c", recipe.script),):
+                    _run(room, container, cell, argv, events)
+                # Nothing may go on writing while the outputs are read.
+                engine.kill(container)
+                with contextlib.closing(engine.get(container, "/out")) as stream:
+                    return outputs.collect_tar(clock.over(stream), cell.outputs, out_dir, cell_id=cell.id)
+
+    def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
+        """Run the tests in a container of the target's platform."""
+        return docker_smoke.run_tests(cell, out_dir, events, run=self._run, find_base=docker_images.find_base)
+
+    def _spec(self, cell: Cell, recipe: CommandRecipe, image: ImageFacts, *, tools: bool) -> ContainerSpec:
+        paths = recipe_env.SandboxPaths(tools=toolchains.TOOLS if tools else "")
+        compilers = toolchains.compilers(recipe.toolchain, cell.target)
+        return ContainerSpec(
+            image=image, volumes=(), labels=docker_owner.labels(cell, self._run),
+            env=recipe_env.recipe_env(cell, compilers, paths), working_dir="/src", network=cell.network,
+            cpus=cell.limits.cpus, memory_bytes=cell.limits.memory_bytes, pids=cell.limits.pids,
+        )  # fmt: skip
+
+
+def _command_recipe(recipe: Recipe, placement: Placement) -> CommandRecipe:
+    if isinstance(recipe, CommandRecipe) and placement is not Placement.EMULATE:
+        return recipe
+    raise ToolchainUnavailable(
+        "the container builder runs commands on the engine's own architecture only",
+        next_step="Dockerfiles and emulated cells are for the buildx builder",
+    )
+
+
+def _image_of(engine: Engine, cell: Cell) -> ImageFacts:
+    """Give exactly the image that the cell was planned with."""
+    image = engine.image(cell.toolchain.identity)
+    if image is None:
+        raise ToolchainUnavailable(
+            f"{cell.id}: the engine no longer has the image {cell.toolchain.identity}, which the plan names",
+            next_step=f"`relbuild images build {cell.toolchain.name}`, then plan again",
+        )
+    return image
+
+
+def _read_only(cell: Cell, wrappers: dict[str, str]) -> dict[str, Iterator[bytes]]:
+    trees = {"/src": cell.source, **{str(mount.at): mount.tree for mount in cell.mounts}}
+    streams = {at: sources.tar_tree(tree, epoch=cell.epoch) for at, tree in trees.items()}
+    return {**streams, **({toolchains.TOOLS: docker_tar.programs(wrappers)} if wrappers else {})}
+
+
+def _run(room: Room, container: str, cell: Cell, argv: Sequence[str], events: BuildEvents) -> None:
+    code = room.run(container, argv, lambda piece: events.output(piece[0] or piece[1]))
+    if code == 0:
+        return
+    if room.engine.out_of_memory(container):
+        raise CommandFailed(
+            f"{cell.id}: `{shown(argv)}` ended with exit code {code}: it reached the memory limit of "
+            f"{_megabytes(cell.limits.memory_bytes)} and the kernel killed a process",
+            next_step="raise `memory` of the product, or let it use fewer processes at once; $TMPDIR counts too",
+        )
+    raise CommandFailed(
+        f"{cell.id}: `{shown(argv)}` ended with exit code {code}",
+        next_step="see the log of the cell; its last lines say what the command missed",
+    )
+
+
+def shown(argv: Sequence[str]) -> str:
+    """Give a command as an error names it: a script's whole text is too long."""
+    return "the script" if tuple(argv[:3]) == ("sh", "-eu", "-c") else " ".join(argv)[:200]
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / _MEGABYTE:.0f} MiB" if size_bytes else "the machine"

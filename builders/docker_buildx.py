@@ -1,0 +1,256 @@
+"""Builds for the target's own platform by BuildKit: a project's Dockerfile, or a recipe under QEMU.
+
+A Dockerfile's last stage (or `stage`) is exported as files: its folder /out is $OUT, and where it has none its root
+is. `FROM scratch` with one COPY is best, because every file of the stage travels. `FROM relbuild/NAME` means the
+image that containers/ describes now, for the target's platform. A cell is one solve, so that cells fail one by one.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from builders import (
+    buildx,
+    docker_emulated,
+    docker_image_builds,
+    docker_images,
+    docker_smoke,
+    outputs,
+    sources,
+    toolchains,
+)
+from builders.container import connect
+from builders.docker_sandbox import ImageFacts, check_mounts
+from builders.errors import BuildError, TimedOut, ToolchainUnavailable
+from builders.model import (
+    BuildEvents,
+    BuiltFile,
+    Cell,
+    CommandRecipe,
+    Digest,
+    DockerfileRecipe,
+    Libc,
+    Placement,
+    Recipe,
+    SmokeResult,
+    Toolchain,
+)
+from builders.targets import Target
+
+_ISOLATION = "BuildKit: a private container for each step, no network unless asked; memory and CPU are not bounded"
+_PROVENANCE = "provenance.json"
+
+
+class BuildxBuilder:
+    """The Builder for Dockerfiles and for emulated recipes.
+
+    `fresh` uses no layer of an earlier solve; `cache` is a folder of layers, one scope per target below it; `records`
+    is a folder for BuildKit's metadata and provenance of each cell.
+    """
+
+    name = "buildx"
+
+    def __init__(
+        self, *, run: str = "", fresh: bool = False, cache: Path | None = None, records: Path | None = None
+    ) -> None:
+        self._run = run or uuid.uuid4().hex[:12]
+        self._fresh = fresh
+        self._cache = cache
+        self._records = records
+
+    def toolchain(self, recipe: Recipe, target: Target, libc: Libc, placement: Placement) -> Toolchain:
+        """Name what would build this. Raises ToolchainUnavailable where the emulated image is not here."""
+        if target.os != "linux":
+            raise ToolchainUnavailable(
+                f"BuildKit has no platform for {target.name}", next_step='use recipe = "command" with a cross toolchain'
+            )
+        match recipe:
+            case DockerfileRecipe():
+                return _dockerfile_toolchain(target)
+            case CommandRecipe() if placement is Placement.EMULATE:
+                toolchains.check_supported(recipe.toolchain, target, libc)
+                return _emulated_toolchain(recipe, target)
+            case _:
+                raise ToolchainUnavailable(
+                    "the buildx builder runs Dockerfiles and emulated recipes only",
+                    next_step="native and cross cells are for the container builder",
+                )
+
+    def check(self, cells: Sequence[Cell]) -> None:
+        """Raise a BuildError for a missing buildx, image, emulator or Dockerfile, and for a mount that cannot be."""
+        buildx.version()
+        for cell in {cell.target.name: cell for cell in cells}.values():
+            docker_smoke.check_runs(cell, run=self._run, find_base=docker_images.find_base)
+        for cell in cells:
+            check_mounts(cell)
+            if isinstance(cell.recipe, DockerfileRecipe):
+                _dockerfile_text(cell, cell.recipe)
+            else:
+                self.toolchain(cell.recipe, cell.target, cell.libc, cell.placement)
+                docker_emulated.check(cell)
+
+    def build(self, cell: Cell, out_dir: Path, events: BuildEvents) -> tuple[BuiltFile, ...]:
+        """Solve the cell and copy its outputs. Raises as every builder does; the solve in the engine stops as well."""
+        with tempfile.TemporaryDirectory(prefix="relbuild-") as room:
+            work = Path(room)
+            sources.write_tree(cell.source, work / "src", epoch=cell.epoch)
+            if isinstance(cell.recipe, DockerfileRecipe):
+                solve = self._dockerfile_solve(cell, cell.recipe, work, events)
+            else:
+                solve = _emulated_solve(cell, cell.recipe, work, events)
+            with _named(cell):
+                buildx.run(solve, on_output=events.output, cancelled=events.cancelled,
+                           timeout_s=cell.limits.timeout_s, what=cell.id)  # fmt: skip
+            self._record(cell, work)
+            return outputs.collect(_outputs_folder(work / "result"), cell.outputs, out_dir, cell_id=cell.id)
+
+    def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
+        """Run the tests in a container of the target's platform."""
+        return docker_smoke.run_tests(cell, out_dir, events, run=self._run, find_base=docker_images.find_base)
+
+    def _record(self, cell: Cell, work: Path) -> None:
+        """Keep what BuildKit says of the solve, and take it out of the outputs."""
+        said = {"metadata": work / "metadata.json", "provenance": work / "result" / _PROVENANCE}
+        for kind, path in said.items():
+            if self._records is not None and path.is_file():
+                self._records.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, self._records / f"{cell.product}_{cell.target.os_arch}.{kind}.json")
+            path.unlink(missing_ok=True)
+
+    def _dockerfile_solve(self, cell: Cell, recipe: DockerfileRecipe, work: Path, events: BuildEvents) -> buildx.Solve:
+        for image in unpinned_images(_dockerfile_text(cell, recipe)):
+            events.step(f"{recipe.dockerfile} stands on {image}, which names no digest: its bytes may change")
+        scope = None if self._cache is None else self._cache / cell.target.name
+        return buildx.Solve(
+            context=work / "src", dockerfile=work / "src" / recipe.dockerfile, platforms=(cell.target.oci,),
+            output={"type": "local", "dest": str(work / "result")}, stage=recipe.stage, args=_build_args(cell),
+            contexts=_mounted(cell, work) | {name: f"docker-image://{reference}" for name, reference, _ in
+                                             _own_images(cell.target)},
+            network=cell.network, fresh=self._fresh, cache=scope, provenance=True, metadata=work / "metadata.json",
+        )  # fmt: skip
+
+
+def unpinned_images(dockerfile: str) -> tuple[str, ...]:
+    """Name the outside images of a Dockerfile's FROM lines that no digest holds to their bytes."""
+    stages: set[str] = {"scratch"}
+    found: list[str] = []
+    for line in dockerfile.splitlines():
+        words = [word for word in line.split() if not word.startswith("--")]
+        if len(words) < 2 or words[0].upper() != "FROM":  # noqa: PLR2004 - FROM and an image
+            continue
+        image = words[1]
+        if image.lower() not in stages and "@sha256:" not in image and image not in _own_names():
+            found.append(image)
+        stages |= {words[3].lower()} if len(words) > 3 else set()  # noqa: PLR2004 - FROM image AS stage
+    return tuple(dict.fromkeys(found))
+
+
+def _dockerfile_toolchain(target: Target) -> Toolchain:
+    """Cover BuildKit and relbuild's own images; outside images count by the digests in the Dockerfile itself.
+
+    Which of the own images a Dockerfile uses is not known here, so each that is there counts.
+    """
+    version = buildx.version()
+    own = [f"{name} {image.identity}" for name, _, image in _own_images(target)]
+    listing = json.dumps([version, own, target.oci])
+    return Toolchain(
+        name="buildx",
+        identity=Digest(f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"),
+        description=f"{version} for {target.oci}; images of FROM lines count by what the Dockerfile says of them",
+        isolation=_ISOLATION,
+    )
+
+
+def _emulated_toolchain(recipe: CommandRecipe, target: Target) -> Toolchain:
+    with connect() as engine:
+        reference, image = docker_images.find(engine, recipe.toolchain, target.oci)
+    return Toolchain(
+        name=recipe.toolchain,
+        identity=image.identity,
+        description=f"{recipe.toolchain} image {reference} {image.identity} ({target.oci}, emulated)",
+        isolation=_ISOLATION,
+    )
+
+
+def _own_names() -> frozenset[str]:
+    return frozenset(f"{toolchains.REPOSITORY}/{name}" for name in toolchains.IMAGES)
+
+
+def _own_images(target: Target) -> tuple[tuple[str, str, ImageFacts], ...]:
+    """Give relbuild's own images for a platform: what a FROM line calls them, their present names, and them."""
+    with connect() as engine:
+        looked = [(name, *docker_images.look(engine, name, target.oci)) for name in toolchains.IMAGES]
+    return tuple(
+        (f"{toolchains.REPOSITORY}/{name}", reference, image) for name, reference, image in looked if image is not None
+    )
+
+
+def _build_args(cell: Cell) -> dict[str, str]:
+    return {
+        **cell.env,
+        "SOURCE_DATE_EPOCH": str(cell.epoch),
+        "RELBUILD_TARGET": cell.target.name,
+        "RELBUILD_VERSION": cell.version,
+    }
+
+
+def _dockerfile_text(cell: Cell, recipe: DockerfileRecipe) -> str:
+    if recipe.dockerfile not in {file.path for file in cell.source.files}:
+        raise BuildError(
+            f"{cell.id}: the Dockerfile {recipe.dockerfile} is not in the source",
+            next_step="mend `dockerfile` of the product; files that git ignores are not part of the source",
+        )
+    return (cell.source.root / recipe.dockerfile).read_text(encoding="utf-8", errors="replace")
+
+
+def _emulated_solve(cell: Cell, recipe: CommandRecipe, work: Path, events: BuildEvents) -> buildx.Solve:
+    """Word a recipe as a solve. No earlier layer is used: a cell that is built again must really run again."""
+    image = _emulated_image(cell, recipe, events)
+    job = work / "job"
+    docker_emulated.write_job(cell, recipe, image, job)
+    return buildx.Solve(
+        context=job, dockerfile=job / "Dockerfile", platforms=(cell.target.oci,),
+        output={"type": "local", "dest": str(work / "result")}, args={"SOURCE_DATE_EPOCH": str(cell.epoch)},
+        contexts={"src": str(work / "src"), "job": str(job), **_mounted(cell, work)},
+        network=cell.network, fresh=True, provenance=True, metadata=work / "metadata.json",
+    )  # fmt: skip
+
+
+def _emulated_image(cell: Cell, recipe: CommandRecipe, events: BuildEvents) -> str:
+    """Name the image of the plan, making it again where it was removed since."""
+    docker_image_builds.prepare([(recipe.toolchain, cell.target.oci)], events.step, events.cancelled)
+    with connect() as engine:
+        reference, image = docker_images.find(engine, recipe.toolchain, cell.target.oci)
+    if image.identity != cell.toolchain.identity:
+        raise ToolchainUnavailable(
+            f"{cell.id}: the image {reference} is {image.identity}, and the plan names {cell.toolchain.identity}",
+            next_step="plan again: the images were built anew since",
+        )
+    return reference
+
+
+def _mounted(cell: Cell, work: Path) -> dict[str, str]:
+    """Copy the mounts beside the source; a Dockerfile takes them by `--mount=type=bind,from=mount0`."""
+    folders: dict[str, str] = {}
+    for number, mount in enumerate(cell.mounts):
+        sources.write_tree(mount.tree, work / f"mount{number}", epoch=cell.epoch)
+        folders[f"mount{number}"] = str(work / f"mount{number}")
+    return folders
+
+
+def _outputs_folder(result: Path) -> Path:
+    inside = result / "out"
+    return inside if inside.is_dir() and not inside.is_symlink() else result
+
+
+@contextmanager
+def _named(cell: Cell) -> Iterator[None]:
+    try:
+        yield
+    except TimedOut as error:
+        raise TimedOut(f"{cell.id}: {error.what}", next_step=error.next_step) from error

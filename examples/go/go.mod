@@ -1,0 +1,3 @@
+module relbuild.example/calends
+
+go 1.21
