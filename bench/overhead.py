@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RELBUILD = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
+RELBUILD = [sys.executable, "-P", "-c", "from orchestrator.cli import main; main()"]
 TARGETS = {"x86_64": "x86_64-linux-gnu", "aarch64": "aarch64-linux-gnu", "armv7": "arm-linux-gnueabihf"}
 
 

@@ -145,7 +145,8 @@ def _joined(base: LocalToolchain | None, *, name: str, version: str, inside: str
         wrappers=base.wrappers if base else {},
         path=(f"{inside}/bin",),
         compilers=base.compilers if base else {},
-        zig_triple=base.zig_triple if base else "",
+        # Go links by itself unless a program uses cgo, which then waits for Zig a little longer.
+        zig_triple=base.zig_triple if base and name != "go" else "",
     )
 
 

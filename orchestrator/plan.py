@@ -142,7 +142,7 @@ def _unknown(kind: str, name: str, suggestion: str, next_step: str) -> UnknownNa
 
 def _place(matrix: Matrix, product: Product, target: Target, selection: Selection, world: World) -> Cell | LeftOut:
     """Take the first way, in the order native, cross, emulate, whose toolchain is here."""
-    obstacle = _no_way(world.engine)
+    obstacle = _no_way(product, target, world)
     required = target.name not in matrix.best_effort
     for way in _ways(product, target, world):
         if (
@@ -164,9 +164,18 @@ def _place(matrix: Matrix, product: Product, target: Target, selection: Selectio
     )
 
 
+_ADMITTED = {
+    PlacementWish.AUTO: frozenset(Placement),
+    PlacementWish.NATIVE: frozenset({Placement.NATIVE}),
+    # The same compilers build for their own machine: "cross" means "not under QEMU".
+    PlacementWish.CROSS: frozenset({Placement.NATIVE, Placement.CROSS}),
+    PlacementWish.EMULATE: frozenset({Placement.EMULATE}),
+}
+
+
 def _ways(product: Product, target: Target, world: World) -> Iterator[_Way]:
     for way in _possible_ways(product.recipe, target, world):
-        if product.placement in (PlacementWish.AUTO, PlacementWish(way.placement.value)):
+        if way.placement in _ADMITTED[product.placement]:
             yield way
 
 
@@ -187,14 +196,16 @@ def _possible_ways(recipe: Recipe, target: Target, world: World) -> Iterator[_Wa
         yield _Way(placement=Placement.EMULATE, builder="buildx", reason="container of the target under QEMU")
 
 
-def _no_way(engine: str) -> ToolchainUnavailable:
-    if engine == "local":
+def _no_way(product: Product, target: Target, world: World) -> ToolchainUnavailable:
+    wants_engine = product.placement is PlacementWish.EMULATE or not isinstance(product.recipe, CommandRecipe)
+    if world.engine == "local" and wants_engine:
         return ToolchainUnavailable(
             "a Dockerfile or an emulated build needs a container engine, and this run has none",
             next_step="start one: `ci/engine up`",
         )
     return ToolchainUnavailable(
-        "the engine has no way to build it as `placement` asks", next_step="set placement = 'auto' in the product"
+        f"placement = '{product.placement}' cannot be had for {target.name} on this machine ({world.host.name})",
+        next_step="set placement = 'auto' in the product, or take that target out of its `targets`",
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from builders import container, docker_builder, docker_buildx, toolchains
+from builders import container, docker_builder, docker_buildx, local, targets, toolchains
 from builders.errors import (
     CommandFailed,
     Interrupted,
@@ -50,7 +50,13 @@ def _buildx(_folder: Path) -> Subject:
     return Subject(docker_buildx.BuildxBuilder(), engine_target(), Placement.EMULATE)
 
 
-SUBJECTS: dict[str, Callable[[Path], Subject]] = {"container": _container, "buildx": _buildx}
+def _local(folder: Path) -> Subject:
+    # One folder for what Zig prepares, beside those of all tests of this worker.
+    builder = local.LocalBuilder(work=folder / "work", cache=folder.parents[1] / "zig-cache")
+    return Subject(builder, targets.host(), Placement.NATIVE)
+
+
+SUBJECTS: dict[str, Callable[[Path], Subject]] = {"container": _container, "buildx": _buildx, "local": _local}
 """Every builder by name; each maker gets a folder of its own and skips where it cannot work."""
 
 ENGINES = {"container", "buildx"}

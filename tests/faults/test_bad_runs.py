@@ -13,7 +13,7 @@ import pytest
 
 from builders import sandbox
 
-RELBUILD = [sys.executable, "-c", "from orchestrator.cli import main; main()"]
+RELBUILD = [sys.executable, "-P", "-c", "from orchestrator.cli import main; main()"]
 HEAD = '[project]\nname = "bad"\nversion = "1.0.0"\nlicense = "Apache-2.0"\n'
 PRODUCT = '[products.bad]\nrecipe = "command"\ntargets = ["x86_64"]\noutputs = ["*"]\n'
 GOOD_RUN = "run = 'echo hello > \"$OUT/data\"'\n"
