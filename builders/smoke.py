@@ -5,8 +5,9 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from builders import command, emulation, sandbox
+from builders import command, emulation
 from builders.errors import SmokeFailed, TimedOut
+from builders.local import sandbox
 from builders.model import Cell, Smoke, SmokeHow, SmokeResult
 
 TIMEOUT_S = 60.0

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from builders.hashing import file_sha256
-from builders.local import remove_folder
+from builders.local.local_builder import remove_folder
 from builders.model import BuiltFile, Cell, CellKey, SmokeHow, SmokeResult
 from orchestrator.model import Finding, GateRules, Verdict
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from builders import command, emulation, sandbox
+from builders import command, emulation
 from builders.errors import CellError, RelbuildError, ToolchainUnavailable
+from builders.local import sandbox
 from builders.targets import TARGETS, Target, host
 from orchestrator import survey
 from orchestrator.model import Matrix, Plan
@@ -115,7 +116,7 @@ def _isolation() -> Symptom:
 
 
 def _zig() -> Symptom:
-    from builders import local_toolchains  # noqa: PLC0415  (only this check wants it)
+    from builders.local import local_toolchains  # noqa: PLC0415  (only this check wants it)
     from builders.model import Libc  # noqa: PLC0415
 
     try:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from builders import command, outside_sources, sources
+from builders import command, sources
 from builders.errors import SourceUnavailable
 from builders.model import DEFAULT_EPOCH, Mount, SourceTree
+from builders.sources import outside
 from orchestrator.errors import VersionUnknown
 from orchestrator.model import Matrix, OutsideSource, Product, VersionFile
 
@@ -98,8 +99,8 @@ def own_images(dockerfile: Path) -> tuple[str, ...]:
 def _read(matrix: Matrix, product: Product, cache: Path, on_step: Callable[[str], None]) -> SourceTree:
     source = product.source
     if isinstance(source, OutsideSource):
-        on_step(f"{product.name}: source {outside_sources.describe(source)}")
-        return outside_sources.fetch(source, cache, matrix.root)
+        on_step(f"{product.name}: source {outside.describe(source)}")
+        return outside.fetch(source, cache, matrix.root)
     folder = _below(matrix.root, str(source), product)
     # What matrix.toml decides is in each cell's key already: a changed comment or policy rebuilds nothing.
     own = [matrix.file.name] if folder.resolve() == matrix.file.parent.resolve() else []

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from builders.binary_facts import CorruptBinary, Window, printable
+from builders.binaries.facts import CorruptBinary, Window, printable
 
 MAGIC = b"!<arch>\n"
 THIN_MAGIC = b"!<thin>\n"

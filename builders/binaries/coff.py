@@ -2,7 +2,7 @@
 
 import struct
 
-from builders.binary_facts import BinaryFacts, BinaryKind
+from builders.binaries.facts import BinaryFacts, BinaryKind
 from builders.targets import Format
 
 COFF_HEADER = struct.Struct("<HHIIIHH")

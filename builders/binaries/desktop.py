@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 from lief import PE, MachO, logging
 
-from builders.binaries_coff import COFF_HEADER, machine_name
-from builders.binary_facts import BinaryFacts, BinaryKind, CorruptBinary, Window, printable
+from builders.binaries.coff import COFF_HEADER, machine_name
+from builders.binaries.facts import BinaryFacts, BinaryKind, CorruptBinary, Window, printable
 from builders.targets import Format
 
 _PARSED_BYTES = 512 << 20

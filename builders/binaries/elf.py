@@ -15,7 +15,7 @@ from elftools.common.utils import struct_parse
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import ARMAttributesSection
 
-from builders.binary_facts import (
+from builders.binaries.facts import (
     EM_ARM,
     ArmFacts,
     BinaryFacts,

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from builders import binaries_archive
-from builders.binaries_archive import Member
-from builders.binaries_coff import read_coff
-from builders.binary_facts import (
+from builders.binaries import archive
+from builders.binaries.archive import Member
+from builders.binaries.coff import read_coff
+from builders.binaries.facts import (
     EM_ARM,
     ArmFacts,
     BinaryFacts,
@@ -77,9 +77,9 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 def _read(window: Window, name: str) -> BinaryFacts | None:
     head = window.at(0, min(window.size, _HEAD_BYTES))
-    if head.startswith(binaries_archive.THIN_MAGIC):
+    if head.startswith(archive.THIN_MAGIC):
         raise CorruptBinary("is a thin archive: it names its objects and does not hold them")
-    if head.startswith(binaries_archive.MAGIC):
+    if head.startswith(archive.MAGIC):
         return _read_archive(window)
     return _read_single(window, head, name)
 
@@ -92,19 +92,19 @@ def _read_single(window: Window, head: bytes, name: str) -> BinaryFacts | None:
 
 
 def _elf(window: Window, _: str) -> BinaryFacts:
-    from builders.binaries_elf import read_elf  # noqa: PLC0415 - pyelftools costs 0.1 s, and --help needs it not
+    from builders.binaries.elf import read_elf  # noqa: PLC0415 - pyelftools costs 0.1 s, and --help needs it not
 
     return read_elf(window)
 
 
 def _pe(window: Window, name: str) -> BinaryFacts | None:
-    from builders.binaries_desktop import read_pe  # noqa: PLC0415 - lief costs more than a second
+    from builders.binaries.desktop import read_pe  # noqa: PLC0415 - lief costs more than a second
 
     return read_pe(window, name)
 
 
 def _macho(window: Window, _: str) -> BinaryFacts | None:
-    from builders.binaries_desktop import read_macho  # noqa: PLC0415 - lief costs more than a second
+    from builders.binaries.desktop import read_macho  # noqa: PLC0415 - lief costs more than a second
 
     return read_macho(window)
 
@@ -124,7 +124,7 @@ def _read_archive(window: Window) -> BinaryFacts | None:
     seen: dict[tuple[object, ...], BinaryFacts] = {}
     heads: set[bytes] = set()
     window.expect_members()
-    for member in binaries_archive.members(window):
+    for member in archive.members(window):
         head = member.window.at(0, min(member.window.size, _HEAD_BYTES))
         # A large library has thousands of objects with one and the same header; only ARM hides differences elsewhere.
         sketch = head[:8] + head[16:20]

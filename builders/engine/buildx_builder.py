@@ -14,18 +14,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from builders import (
-    buildx,
-    docker_emulated,
-    docker_image_builds,
-    docker_images,
-    docker_smoke,
-    outputs,
-    sources,
-    toolchains,
-)
-from builders.container import connect
-from builders.docker_sandbox import ImageFacts, check_mounts
+from builders import outputs, sources
+from builders.engine import buildx, emulated, image_builds, image_lookup, smoke_runs, toolchains
+from builders.engine.container import connect
+from builders.engine.spec import ImageFacts, check_mounts
 from builders.errors import BuildError, TimedOut, ToolchainUnavailable
 from builders.model import (
     BuildEvents,
@@ -85,14 +77,14 @@ class BuildxBuilder:
         """Raise a BuildError for a missing buildx, image, emulator or Dockerfile, and for a mount that cannot be."""
         buildx.version()
         for cell in {cell.target.name: cell for cell in cells}.values():
-            docker_smoke.check_runs(cell, run=self._run, find_base=docker_images.find_base)
+            smoke_runs.check_runs(cell, run=self._run, find_base=image_lookup.find_base)
         for cell in cells:
             check_mounts(cell)
             if isinstance(cell.recipe, DockerfileRecipe):
                 _dockerfile_text(cell, cell.recipe)
             else:
                 self.toolchain(cell.recipe, cell.target, cell.libc, cell.placement)
-                docker_emulated.check(cell)
+                emulated.check(cell)
 
     def build(self, cell: Cell, out_dir: Path, events: BuildEvents) -> tuple[BuiltFile, ...]:
         """Solve the cell and copy its outputs. Raises as every builder does; the solve in the engine stops as well."""
@@ -111,7 +103,7 @@ class BuildxBuilder:
 
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
         """Run the tests in a container of the target's platform."""
-        return docker_smoke.run_tests(cell, out_dir, events, run=self._run, find_base=docker_images.find_base)
+        return smoke_runs.run_tests(cell, out_dir, events, run=self._run, find_base=image_lookup.find_base)
 
     def _record(self, cell: Cell, work: Path) -> None:
         """Keep what BuildKit says of the solve, and take it out of the outputs."""
@@ -168,7 +160,7 @@ def _dockerfile_toolchain(target: Target) -> Toolchain:
 
 def _emulated_toolchain(recipe: CommandRecipe, target: Target) -> Toolchain:
     with connect() as engine:
-        reference, image = docker_images.find(engine, recipe.toolchain, target.oci)
+        reference, image = image_lookup.find(engine, recipe.toolchain, target.oci)
     return Toolchain(
         name=recipe.toolchain,
         identity=image.identity,
@@ -184,7 +176,7 @@ def _own_names() -> frozenset[str]:
 def _own_images(target: Target) -> tuple[tuple[str, str, ImageFacts], ...]:
     """Give relbuild's own images for a platform: what a FROM line calls them, their present names, and them."""
     with connect() as engine:
-        looked = [(name, *docker_images.look(engine, name, target.oci)) for name in toolchains.IMAGES]
+        looked = [(name, *image_lookup.look(engine, name, target.oci)) for name in toolchains.IMAGES]
     return tuple(
         (f"{toolchains.REPOSITORY}/{name}", reference, image) for name, reference, image in looked if image is not None
     )
@@ -212,7 +204,7 @@ def _emulated_solve(cell: Cell, recipe: CommandRecipe, work: Path, events: Build
     """Word a recipe as a solve. No earlier layer is used: a cell that is built again must really run again."""
     image = _emulated_image(cell, recipe, events)
     job = work / "job"
-    docker_emulated.write_job(cell, recipe, image, job)
+    emulated.write_job(cell, recipe, image, job)
     return buildx.Solve(
         context=job, dockerfile=job / "Dockerfile", platforms=(cell.target.oci,),
         output={"type": "local", "dest": str(work / "result")}, args={"SOURCE_DATE_EPOCH": str(cell.epoch)},
@@ -223,9 +215,9 @@ def _emulated_solve(cell: Cell, recipe: CommandRecipe, work: Path, events: Build
 
 def _emulated_image(cell: Cell, recipe: CommandRecipe, events: BuildEvents) -> str:
     """Name the image of the plan, making it again where it was removed since."""
-    docker_image_builds.prepare([(recipe.toolchain, cell.target.oci)], events.step, events.cancelled)
+    image_builds.prepare([(recipe.toolchain, cell.target.oci)], events.step, events.cancelled)
     with connect() as engine:
-        reference, image = docker_images.find(engine, recipe.toolchain, cell.target.oci)
+        reference, image = image_lookup.find(engine, recipe.toolchain, cell.target.oci)
     if image.identity != cell.toolchain.identity:
         raise ToolchainUnavailable(
             f"{cell.id}: the image {reference} is {image.identity}, and the plan names {cell.toolchain.identity}",

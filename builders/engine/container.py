@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from builders.docker_pump import in_pieces
-from builders.docker_sandbox import Bound, ContainerEnded, ContainerSpec, EngineFacts, ImageFacts, exact_env
+from builders.engine.pump import in_pieces
+from builders.engine.spec import Bound, ContainerEnded, ContainerSpec, EngineFacts, ImageFacts, exact_env
 from builders.errors import DiskFull, EmulationUnavailable, EngineUnavailable, ToolchainUnavailable
 from builders.model import Digest
 

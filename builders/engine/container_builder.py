@@ -5,11 +5,12 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from builders import docker_images, docker_owner, docker_smoke, docker_tar, outputs, recipe_env, sources, toolchains
-from builders.container import Engine, connect
-from builders.docker_pump import watch
-from builders.docker_room import Room, remove_leftovers
-from builders.docker_sandbox import ISOLATION, ContainerSpec, ImageFacts, check_mounts
+from builders import outputs, recipe_env, sources
+from builders.engine import image_lookup, owner, smoke_runs, tars, toolchains
+from builders.engine.container import Engine, connect
+from builders.engine.pump import watch
+from builders.engine.room import Room, remove_leftovers
+from builders.engine.spec import ISOLATION, ContainerSpec, ImageFacts, check_mounts
 from builders.errors import BuildError, CommandFailed, ToolchainUnavailable
 from builders.model import (
     BuildEvents,
@@ -41,7 +42,7 @@ class ContainerBuilder:
         toolchains.check_supported(command.toolchain, target, libc)
         with connect() as engine:
             platform = engine.facts().os_arch
-            reference, image = docker_images.find(engine, command.toolchain, platform)
+            reference, image = image_lookup.find(engine, command.toolchain, platform)
         return Toolchain(
             name=command.toolchain,
             identity=image.identity,
@@ -75,7 +76,7 @@ class ContainerBuilder:
         clock = watch(cell, events.cancelled)
         with connect() as engine:
             image = _image_of(engine, cell)
-            with Room(engine=engine, image=image, labels=docker_owner.labels(cell, self._run), watch=clock) as room:
+            with Room(engine=engine, image=image, labels=owner.labels(cell, self._run), watch=clock) as room:
                 wrappers = toolchains.wrappers(recipe.toolchain, cell.target, cell.libc)
                 room.furnish(_read_only(cell, wrappers), ["/out"])
                 container = room.start(self._spec(cell, recipe, image, tools=bool(wrappers)))
@@ -88,13 +89,13 @@ class ContainerBuilder:
 
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
         """Run the tests in a container of the target's platform."""
-        return docker_smoke.run_tests(cell, out_dir, events, run=self._run, find_base=docker_images.find_base)
+        return smoke_runs.run_tests(cell, out_dir, events, run=self._run, find_base=image_lookup.find_base)
 
     def _spec(self, cell: Cell, recipe: CommandRecipe, image: ImageFacts, *, tools: bool) -> ContainerSpec:
         paths = recipe_env.SandboxPaths(tools=toolchains.TOOLS if tools else "")
         compilers = toolchains.compilers(recipe.toolchain, cell.target)
         return ContainerSpec(
-            image=image, volumes=(), labels=docker_owner.labels(cell, self._run),
+            image=image, volumes=(), labels=owner.labels(cell, self._run),
             env=recipe_env.recipe_env(cell, compilers, paths), working_dir="/src", network=cell.network,
             cpus=cell.limits.cpus, memory_bytes=cell.limits.memory_bytes, pids=cell.limits.pids,
         )  # fmt: skip
@@ -123,7 +124,7 @@ def _image_of(engine: Engine, cell: Cell) -> ImageFacts:
 def _read_only(cell: Cell, wrappers: dict[str, str]) -> dict[str, Iterator[bytes]]:
     trees = {"/src": cell.source, **{str(mount.at): mount.tree for mount in cell.mounts}}
     streams = {at: sources.tar_tree(tree, epoch=cell.epoch) for at, tree in trees.items()}
-    return {**streams, **({toolchains.TOOLS: docker_tar.programs(wrappers)} if wrappers else {})}
+    return {**streams, **({toolchains.TOOLS: tars.programs(wrappers)} if wrappers else {})}
 
 
 def _run(room: Room, container: str, cell: Cell, argv: Sequence[str], events: BuildEvents) -> None:

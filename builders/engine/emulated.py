@@ -5,8 +5,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from builders import docker_tar, recipe_env, toolchains
-from builders.docker_builder import shown
+from builders import recipe_env
+from builders.engine import tars, toolchains
+from builders.engine.container_builder import shown
 from builders.errors import BuildError
 from builders.model import Cell, CommandRecipe
 
@@ -53,7 +54,7 @@ def write_job(cell: Cell, recipe: CommandRecipe, image: str, job: Path) -> None:
         (job / "tools").mkdir(exist_ok=True)
         (job / "tools" / name).write_text(text, encoding="utf-8")
         (job / "tools" / name).chmod(0o755)
-    dockerfile = _EMULATED.format(image=image, user=docker_tar.RECIPE_USER, mounts=_mount_options(cell))
+    dockerfile = _EMULATED.format(image=image, user=tars.RECIPE_USER, mounts=_mount_options(cell))
     (job / "Dockerfile").write_text(dockerfile, encoding="utf-8")
 
 

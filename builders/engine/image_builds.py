@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builders import buildx, command, docker_images, docker_pins, toolchains
-from builders.container import Engine, connect
-from builders.docker_pins import Bootstrap, Pins
-from builders.docker_sandbox import ImageFacts
+from builders import command
+from builders.engine import buildx, image_lookup, pin_file, toolchains
+from builders.engine.container import Engine, connect
+from builders.engine.pin_file import Bootstrap, Pins
+from builders.engine.spec import ImageFacts
+from builders.engine.toolchains import BASE, IMAGES, REPOSITORY, ToolchainImage, platform_target
 from builders.errors import BuildError, ToolchainUnavailable
 from builders.hashing import file_sha256
-from builders.toolchains import BASE, IMAGES, REPOSITORY, ToolchainImage, platform_target
 
 PLATFORMS = ("linux/amd64", "linux/arm64", "linux/arm/v7")
 USERS_BASE = f"{REPOSITORY}/base:latest"
@@ -51,7 +52,7 @@ def missing(wanted: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
         return tuple(
             (name, platform)
             for name, platform in sorted(set(wanted))
-            if name in IMAGES and docker_images.look(engine, name, platform)[1] is None
+            if name in IMAGES and image_lookup.look(engine, name, platform)[1] is None
         )
 
 
@@ -86,7 +87,7 @@ def prune() -> tuple[str, ...]:
 
 def pull(on_step: Callable[[str], None]) -> tuple[str, ...]:
     """Bring every outside image that is pinned for the engine's platform, by digest; name them."""
-    pins = docker_pins.read(pins_file())
+    pins = pin_file.read(pins_file())
     with connect() as engine:
         platform = engine.facts().os_arch
         wanted = {name: pin.by_digest(platform) for name, pin in pins.images.items() if platform in pin.platforms}
@@ -111,7 +112,7 @@ def pin(path: Path, cache: Path) -> Pins:
     here = {platform: f"sha256:{file_sha256(tar)}" for platform, tar in tars.items() if tar.is_file()}
     if not here:
         raise BuildError(f"no root file system is in {rootfs}", next_step="`relbuild images build base` makes one")
-    old = docker_pins.read(path)
+    old = pin_file.read(path)
     suite = _text(rootfs / "suite")
     same = old.bootstrap if old.bootstrap and old.bootstrap.suite == suite else None
     measured = Bootstrap(
@@ -119,7 +120,7 @@ def pin(path: Path, cache: Path) -> Pins:
         rootfs={**(same.rootfs if same else {}), **here}, left_out=same.left_out if same else {},
     )  # fmt: skip
     new = Pins(bootstrap=measured, images=old.images)
-    docker_pins.write(path, new)
+    pin_file.write(path, new)
     return new
 
 
@@ -144,13 +145,13 @@ class ImageWorks:
         if image.parent:
             self.ensure(image.parent, platform)
         with self._alone(platform), connect() as engine:
-            reference, found = docker_images.look(engine, name, platform)
+            reference, found = image_lookup.look(engine, name, platform)
             return found if found and not self.fresh else self._make(engine, image, platform, reference)
 
     def name_base_for_users(self) -> None:
         """Let `relbuild/base` mean the base image of all platforms that are here."""
         with connect() as engine:
-            here = [platform for platform in PLATFORMS if docker_images.find_base(engine, platform)]
+            here = [platform for platform in PLATFORMS if image_lookup.find_base(engine, platform)]
         tars = [platform for platform in here if (self.cache / "rootfs" / _tar_name(platform)).is_file()]
         if tars:
             self._solve(self._base_solve(tuple(tars), USERS_BASE), f"naming {USERS_BASE}")
@@ -168,7 +169,7 @@ class ImageWorks:
         return found
 
     def _build(self, engine: Engine, image: ToolchainImage, platform: str, reference: str) -> None:
-        parent_name, parent = docker_images.look(engine, image.parent, platform)
+        parent_name, parent = image_lookup.look(engine, image.parent, platform)
         context = toolchains.folder()
         contexts = {"wheels": str(self._fetch_wheels(image, platform))} if image.wheels else {}
         solve = buildx.Solve(
@@ -186,7 +187,7 @@ class ImageWorks:
         )  # fmt: skip
 
     def _pulled_base(self, engine: Engine, platform: str, reference: str) -> bool:
-        outside = docker_pins.read(pins_file()).images.get(BASE.name)
+        outside = pin_file.read(pins_file()).images.get(BASE.name)
         if outside is None or platform not in outside.platforms:
             return False
         pinned = outside.by_digest(platform)
@@ -206,8 +207,8 @@ class ImageWorks:
         if not tar.is_file():
             self.on_step(f"making a {deb} root file system of this machine's own distribution (mmdebstrap, as root)")
         self._script("bootstrap", str(rootfs), deb)
-        pins, digest = docker_pins.read(pins_file()), f"sha256:{file_sha256(tar)}"
-        if difference := docker_pins.other_root(pins, _text(rootfs / "suite"), platform, digest):
+        pins, digest = pin_file.read(pins_file()), f"sha256:{file_sha256(tar)}"
+        if difference := pin_file.other_root(pins, _text(rootfs / "suite"), platform, digest):
             self.on_step(f"warning: {difference}")
 
     def _fetch_wheels(self, image: ToolchainImage, platform: str) -> Path:
@@ -258,7 +259,7 @@ class ImageWorks:
 
 
 def _row(engine: Engine, name: str, platform: str) -> ImageRow:
-    reference, found = docker_images.look(engine, name, platform)
+    reference, found = image_lookup.look(engine, name, platform)
     return ImageRow(
         name=name, platform=platform, reference=reference, identity=found.identity if found else "",
         size_bytes=found.size_bytes if found else 0,

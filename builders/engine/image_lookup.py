@@ -1,8 +1,8 @@
 """Finds toolchain images in an engine: the one that the files of containers/ would give now, never an older one."""
 
-from builders import toolchains
-from builders.container import Engine
-from builders.docker_sandbox import ImageFacts
+from builders.engine import toolchains
+from builders.engine.container import Engine
+from builders.engine.spec import ImageFacts
 from builders.errors import ToolchainUnavailable
 
 

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from builders import docker_owner, docker_tar
-from builders.container import Engine, connect
-from builders.docker_pump import Pump, Watch
-from builders.docker_sandbox import IDLE, Bound, ContainerSpec, ImageFacts
+from builders.engine import owner, tars
+from builders.engine.container import Engine, connect
+from builders.engine.pump import Pump, Watch
+from builders.engine.spec import IDLE, Bound, ContainerSpec, ImageFacts
 from builders.errors import BuildError
 
 Output = Callable[[tuple[bytes, bytes]], None]
@@ -50,7 +50,7 @@ class Room:
         for at, chunks in read_only.items():
             self.engine.put(loader, at, self.watch.over(chunks))
         for at in writable:
-            self.engine.put(loader, "/", docker_tar.folder_entry(at.strip("/")))
+            self.engine.put(loader, "/", tars.folder_entry(at.strip("/")))
 
     def start(self, spec: ContainerSpec) -> str:
         """Start the container that commands run in."""
@@ -81,13 +81,13 @@ def remove_leftovers() -> tuple[str, ...]:
     """Remove the containers and volumes of runs that were killed, never those of a live one; name what was removed."""
     with connect() as engine:
         return (
-            *_remove(engine.containers_with(docker_owner.OWNER_LABEL), engine.remove_container),
-            *_remove(engine.volumes_with(docker_owner.OWNER_LABEL), engine.remove_volume),
+            *_remove(engine.containers_with(owner.OWNER_LABEL), engine.remove_container),
+            *_remove(engine.volumes_with(owner.OWNER_LABEL), engine.remove_volume),
         )
 
 
 def _remove(found: Mapping[str, Mapping[str, str]], remove: Callable[[str], None]) -> Iterator[str]:
     for name, labels in found.items():
-        if docker_owner.is_left_over(labels):
+        if owner.is_left_over(labels):
             remove(name)
             yield name

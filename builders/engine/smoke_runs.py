@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builders import docker_owner, docker_tar, recipe_env, smoke
-from builders.container import Engine, connect
-from builders.docker_pump import Watch, watch
-from builders.docker_room import Room
-from builders.docker_sandbox import ContainerEnded, ContainerSpec, ImageFacts
+from builders import recipe_env, smoke
+from builders.engine import owner, tars
+from builders.engine.container import Engine, connect
+from builders.engine.pump import Watch, watch
+from builders.engine.room import Room
+from builders.engine.spec import ContainerEnded, ContainerSpec, ImageFacts
 from builders.errors import EmulationUnavailable, SmokeFailed, TimedOut
 from builders.model import BuildEvents, Cell, Smoke, SmokeHow, SmokeResult
 
@@ -33,7 +34,7 @@ def run_tests(cell: Cell, out_dir: Path, events: BuildEvents, *, run: str, find_
             return _not_run(cell, f"the engine has no base image for {cell.target.oci}; {mend} makes it")
         native = engine.facts().os_arch == cell.target.oci
         try:
-            room = Room(engine=engine, image=base, labels=docker_owner.labels(cell, run), watch=_clock(cell, events))
+            room = Room(engine=engine, image=base, labels=owner.labels(cell, run), watch=_clock(cell, events))
             _run_all(room, cell, out_dir, events)
         except EmulationUnavailable:
             why = f"the engine's machine does not run {cell.target.oci}: no QEMU handler; `ci/engine up` registers it"
@@ -51,7 +52,7 @@ def check_runs(cell: Cell, *, run: str, find_base: FindBase) -> None:
         base = find_base(engine, cell.target.oci)
         if base is None:
             return
-        with Room(engine=engine, image=base, labels=docker_owner.labels(cell, run), watch=clock) as room:
+        with Room(engine=engine, image=base, labels=owner.labels(cell, run), watch=clock) as room:
             _start(room, cell)
 
 
@@ -61,7 +62,7 @@ def _clock(cell: Cell, events: BuildEvents) -> Watch:
 
 def _run_all(room: Room, cell: Cell, out_dir: Path, events: BuildEvents) -> None:
     with room:
-        room.furnish({"/out": docker_tar.folder(out_dir)})
+        room.furnish({"/out": tars.folder(out_dir)})
         container = _start(room, cell)
         for test in cell.smoke:
             _run_one(room, container, cell, test, events)

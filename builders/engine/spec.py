@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from builders.docker_tar import RECIPE_USER
+from builders.engine.tars import RECIPE_USER
+from builders.engine.toolchains import TOOLS
 from builders.errors import BuildError, EngineUnavailable
 from builders.model import Cell, Digest
-from builders.toolchains import TOOLS
 
 ISOLATION = "container: read-only root, private /tmp, no capabilities, no new privileges, not root, own limits"
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.resources
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,13 +100,6 @@ def image_tag(name: str, parent: Digest | None, platform: str) -> str:
     for file in image.files:
         made_of.update(f"{file} {hashlib.sha256((folder() / file).read_bytes()).hexdigest()}\n".encode())
     return f"{REPOSITORY}/{name}:{made_of.hexdigest()[:_TAG_DIGITS]}-{_suffix(platform)}"
-
-
-def prepare(wanted: Iterable[tuple[str, str]], on_step: Callable[[str], None]) -> None:
-    """Build every image that the engine lacks, of these pairs of toolchain and OCI platform; others are let be."""
-    from builders import docker_image_builds  # noqa: PLC0415 - it stands on this module
-
-    docker_image_builds.prepare(wanted, on_step)
 
 
 def check_supported(name: str, target: Target, libc: Libc) -> None:

@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builders import command, local_toolchains, outputs, recipe_env, sandbox, smoke, sources, zig_cache
+from builders import command, outputs, recipe_env, smoke, sources
 from builders.errors import CommandFailed, TimedOut, ToolchainUnavailable
-from builders.local_toolchains import LocalToolchain
+from builders.local import local_toolchains, sandbox, zig_cache
+from builders.local.local_toolchains import LocalToolchain
+from builders.local.sandbox import Bind, Isolation, Room
 from builders.model import (
     BuildEvents,
     BuiltFile,
@@ -23,7 +25,6 @@ from builders.model import (
     SmokeResult,
     Toolchain,
 )
-from builders.sandbox import Bind, Isolation, Room
 from builders.targets import Target
 
 _TOOLS = "/opt/toolchain/wrappers"

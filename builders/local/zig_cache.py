@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from builders import command, recipe_env, sandbox
+from builders import command, recipe_env
 from builders.errors import ToolchainUnavailable
+from builders.local import sandbox
+from builders.local.sandbox import Bind, Isolation, Room
 from builders.model import BuildEvents, CommandRecipe, SourceTree
-from builders.sandbox import Bind, Isolation, Room
 
 INSIDE = "/tmp/zig-cache"  # noqa: S108  (inside the sandbox)
 """Where a sandboxed recipe finds its copy."""

@@ -14,7 +14,7 @@ from builders.errors import SourceMismatch, SourceUnavailable, ToolchainUnavaila
 from builders.hashing import file_sha256
 from builders.names import escaped, unsafe_reason
 from builders.sources import DebianSource
-from builders.unpack import sole_folder, unpack
+from builders.sources.unpack import sole_folder, unpack
 
 _APT_S = 1800.0
 _MOST_DSC_BYTES = 1 << 20

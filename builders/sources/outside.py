@@ -9,15 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import assert_never
 
-from builders import debian_source, git, pypi_source
 from builders.copying import full_disk_named, make_folders
-from builders.download import download
 from builders.errors import SourceMismatch, SourceUnavailable
 from builders.hashing import file_sha256
 from builders.model import SourceTree
 from builders.names import escaped, shown_url
-from builders.sources import ArchiveSource, DebianSource, GitSource, OutsideSource, PypiSource, read_whole
-from builders.unpack import sole_folder, unpack
+from builders.sources import (
+    ArchiveSource,
+    DebianSource,
+    GitSource,
+    OutsideSource,
+    PypiSource,
+    debian,
+    git,
+    pypi,
+    read_whole,
+)
+from builders.sources.download import download
+from builders.sources.unpack import sole_folder, unpack
 
 _TREE, _DIGEST = "tree", "tree.digest"
 
@@ -75,9 +84,9 @@ def _fetch(source: OutsideSource, work: Path, cache: Path, project_root: Path) -
     match source:
         case DebianSource():
             with _sole_fetcher(cache, "apt"):  # apt gives up at once where another apt holds its lists
-                debian_source.fetch(source, apt_state=cache / "apt", downloads=work / "files", tree=work / _TREE)
+                debian.fetch(source, apt_state=cache / "apt", downloads=work / "files", tree=work / _TREE)
         case PypiSource():
-            pypi_source.fetch(source, work / "sdist")
+            pypi.fetch(source, work / "sdist")
             _unpack_sole(work / "sdist", work)
         case GitSource():
             git.export_commit(source.url, source.commit, repository=work / "repository", archive=work / "commit.tar",

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from builders.command import capture
-from builders.download import download, read
 from builders.errors import SourceMismatch, SourceUnavailable, ToolchainUnavailable
 from builders.names import shown_url
 from builders.sources import PypiSource
+from builders.sources.download import download, read
 
 _JSON = "application/vnd.pypi.simple.v1+json"
 _ACCEPT = f"{_JSON}, text/html;q=0.2, */*;q=0.1"

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from builders import git
 from builders.copying import CHUNK_BYTES, full_disk_named, make_folders, new_file, read_chunks, write_all
 from builders.errors import SourceUnavailable
 from builders.model import Digest, SourceFile, SourceTree
 from builders.names import decoded, escaped, has_control
+from builders.sources import git
 
 OUTPUT_FOLDER = "dist"
 """What a run writes; never a part of what it reads."""

@@ -18,8 +18,8 @@ from builders.copying import CHUNK_BYTES, full_disk_named, make_folders, new_fil
 from builders.errors import SourceUnavailable
 from builders.names import MAX_NAME_BYTES, decoded, escaped, has_control
 from builders.sources import stays_inside
+from builders.sources.zip_reader import ZipEntry, open_zip
 from builders.tar_stream import EntryKind, Malformed, TarStream
-from builders.zip_reader import ZipEntry, open_zip
 
 _GIB = 1 << 30
 _MIB = 1 << 20

@@ -21,11 +21,11 @@ def build(
     fresh: Annotated[bool, typer.Option("--fresh", help="Build even what is there, without earlier layers.")] = False,
 ) -> None:
     """Build images and those that they stand on. What is there as containers/ describes it is left alone."""
-    from builders import docker_image_builds, toolchains  # noqa: PLC0415  (--help does not need the docker SDK)
+    from builders.engine import image_builds, toolchains  # noqa: PLC0415  (--help does not need the docker SDK)
 
     wanted = [toolchains.chain(name)[-1].name for name in names or toolchains.IMAGES]
     platforms = _platforms(platform)
-    works = docker_image_builds.ImageWorks(on_step=_say, fresh=fresh)
+    works = image_builds.ImageWorks(on_step=_say, fresh=fresh)
     for oci in platforms:
         for name in wanted:
             image = works.ensure(name, oci)
@@ -36,9 +36,9 @@ def build(
 @app.command()
 def pull() -> None:
     """Bring the outside images that containers/pins.toml pins for this engine, by digest."""
-    from builders import docker_image_builds  # noqa: PLC0415  (as above)
+    from builders.engine import image_builds  # noqa: PLC0415  (as above)
 
-    for name in docker_image_builds.pull(_say):
+    for name in image_builds.pull(_say):
         print(name)
 
 
@@ -49,10 +49,10 @@ def list_(
     """List the images that the engine has, and those that it lacks for its own platform."""
     import dataclasses  # noqa: PLC0415  (as above)
 
-    from builders import docker_image_builds  # noqa: PLC0415
+    from builders.engine import image_builds  # noqa: PLC0415
     from orchestrator.cli import tables  # noqa: PLC0415
 
-    rows = docker_image_builds.listing()
+    rows = image_builds.listing()
     if as_json:
         print(tables.to_json([dataclasses.asdict(row) for row in rows]))
         return
@@ -66,10 +66,10 @@ def list_(
 @app.command()
 def pin() -> None:
     """Write the digests of the root file systems that were made here into containers/pins.toml."""
-    from builders import docker_image_builds  # noqa: PLC0415  (as above)
+    from builders.engine import image_builds  # noqa: PLC0415  (as above)
 
-    path = docker_image_builds.pins_file()
-    pins = docker_image_builds.pin(path, docker_image_builds.default_cache())
+    path = image_builds.pins_file()
+    pins = image_builds.pin(path, image_builds.default_cache())
     rootfs = pins.bootstrap.rootfs if pins.bootstrap else {}
     print("\n".join([f"{path}:", *(f"  {name}  {digest}" for name, digest in sorted(rootfs.items()))]))
 
@@ -77,14 +77,14 @@ def pin() -> None:
 @app.command()
 def prune() -> None:
     """Remove images that relbuild built from older files of containers/."""
-    from builders import docker_image_builds  # noqa: PLC0415  (as above)
+    from builders.engine import image_builds  # noqa: PLC0415  (as above)
 
-    removed = docker_image_builds.prune()
+    removed = image_builds.prune()
     print("\n".join([*(f"removed {name}" for name in removed), f"{len(removed)} images removed"]))
 
 
 def _platforms(given: list[str] | None) -> tuple[str, ...]:
-    from builders import container, toolchains  # noqa: PLC0415  (as above)
+    from builders.engine import container, toolchains  # noqa: PLC0415  (as above)
 
     asked = options.names(given) or (container.engine_facts().os_arch,)
     return tuple(toolchains.platform_target(name).oci for name in asked)

@@ -37,7 +37,7 @@ def open_engine(wish: EngineKind, dist: Path) -> Engine:
 
 def describe_engine() -> str:
     """Say which container engine answers. Raises EngineUnavailable."""
-    from builders import container  # noqa: PLC0415  (the docker SDK costs 0.1 s)
+    from builders.engine import container  # noqa: PLC0415  (the docker SDK costs 0.1 s)
 
     facts = container.engine_facts()
     store = "containerd image store" if facts.containerd_store else "classic image store: no multi-platform images"
@@ -45,19 +45,19 @@ def describe_engine() -> str:
 
 
 def _docker(reason: str) -> Engine:
-    from builders import container, docker_builder, docker_buildx  # noqa: PLC0415  (only the chosen engine is loaded)
+    from builders.engine import buildx_builder, container, container_builder  # noqa: PLC0415  (only the chosen engine is loaded)
 
     facts = container.engine_facts()
-    both = (docker_builder.ContainerBuilder(), docker_buildx.BuildxBuilder())
+    both = (container_builder.ContainerBuilder(), buildx_builder.BuildxBuilder())
     builders: dict[str, Builder] = {each.name: each for each in both}
     note = f"{reason}; Docker Engine {facts.version}"
     return Engine(name="docker", reason=note, builders=builders, prepare=_prepare_images)
 
 
 def _local(dist: Path, reason: str) -> Engine:
-    from builders import local, sandbox  # noqa: PLC0415  (only the chosen engine is loaded)
+    from builders.local import local_builder, sandbox  # noqa: PLC0415  (only the chosen engine is loaded)
 
-    builder = local.LocalBuilder(work=dist / "work", cache=dist / "cache")
+    builder = local_builder.LocalBuilder(work=dist / "work", cache=dist / "cache")
     note = f"{reason}; isolation: {sandbox.available().value}"
     return Engine(name="local", reason=note, builders={builder.name: builder}, prepare=_nothing_to_prepare)
 
@@ -68,10 +68,10 @@ def _nothing_to_prepare(_matrix: object, _cells: object, _on_step: object) -> No
 
 def _prepare_images(matrix: Matrix, cells: Sequence[tuple[Product, Target]], on_step: Callable[[str], None]) -> None:
     """Build the toolchain images that are missing, those for smoke tests of foreign programs among them."""
-    from builders import docker_image_builds  # noqa: PLC0415  (only the chosen engine is loaded)
+    from builders.engine import image_builds  # noqa: PLC0415  (only the chosen engine is loaded)
 
     wanted = {image for product, target in cells for image in _images_of(matrix, product, target)}
-    docker_image_builds.prepare(wanted, on_step)
+    image_builds.prepare(wanted, on_step)
 
 
 def _images_of(matrix: Matrix, product: Product, target: Target) -> Iterator[tuple[str, str]]:

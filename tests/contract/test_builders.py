@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from builders import container, docker_builder, docker_buildx, local, targets, toolchains
+from builders import targets
+from builders.engine import buildx_builder, container, container_builder, image_builds
 from builders.errors import (
     CommandFailed,
     Interrupted,
@@ -21,6 +22,7 @@ from builders.errors import (
     ToolchainUnavailable,
 )
 from builders.interface import Builder
+from builders.local import local_builder
 from builders.model import Cell, CommandRecipe, Libc, Limits, Mount, OutputPattern, Placement, Smoke, SmokeHow
 from builders.targets import Target
 from tests.integration.conftest import Recorded, cell_for, engine_target, require_engine, write_source
@@ -39,20 +41,20 @@ class Subject:
 
 def _container(_folder: Path) -> Subject:
     require_engine()
-    toolchains.prepare([("gcc", container.engine_facts().os_arch)], print)
-    return Subject(docker_builder.ContainerBuilder(), engine_target(), Placement.NATIVE)
+    image_builds.prepare([("gcc", container.engine_facts().os_arch)], print)
+    return Subject(container_builder.ContainerBuilder(), engine_target(), Placement.NATIVE)
 
 
 def _buildx(_folder: Path) -> Subject:
     # The engine's own platform: the same path as an emulated one, without QEMU's slowness.
     require_engine()
-    toolchains.prepare([("gcc", container.engine_facts().os_arch)], print)
-    return Subject(docker_buildx.BuildxBuilder(), engine_target(), Placement.EMULATE)
+    image_builds.prepare([("gcc", container.engine_facts().os_arch)], print)
+    return Subject(buildx_builder.BuildxBuilder(), engine_target(), Placement.EMULATE)
 
 
 def _local(folder: Path) -> Subject:
     # One folder for what Zig prepares, beside those of all tests of this worker.
-    builder = local.LocalBuilder(work=folder / "work", cache=folder.parents[1] / "zig-cache")
+    builder = local_builder.LocalBuilder(work=folder / "work", cache=folder.parents[1] / "zig-cache")
     return Subject(builder, targets.host(), Placement.NATIVE)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import sandbox
+from builders.local import sandbox
 
 RELBUILD = [sys.executable, "-P", "-c", "from orchestrator.cli import main; main()"]
 HEAD = '[project]\nname = "bad"\nversion = "1.0.0"\nlicense = "Apache-2.0"\n'

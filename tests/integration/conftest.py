@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from builders import container, sources, targets, toolchains
-from builders.container import Engine
-from builders.docker_owner import RUN_LABEL
+from builders import sources, targets
+from builders.engine import container, image_builds
+from builders.engine.container import Engine
+from builders.engine.owner import RUN_LABEL
 from builders.errors import EngineUnavailable
 from builders.interface import Builder
 from builders.model import Cell, CommandRecipe, Libc, Placement, Recipe, SourceTree
@@ -91,7 +92,7 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def gcc_image() -> None:
     require_engine()
-    toolchains.prepare([("gcc", container.engine_facts().os_arch)], print)
+    image_builds.prepare([("gcc", container.engine_facts().os_arch)], print)
 
 
 @pytest.fixture

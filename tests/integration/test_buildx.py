@@ -8,8 +8,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from builders import binaries, buildx, docker_buildx, targets, toolchains
-from builders.docker_buildx import BuildxBuilder
+from builders import binaries, targets
+from builders.engine import buildx, buildx_builder, image_builds
+from builders.engine.buildx_builder import BuildxBuilder
 from builders.errors import (
     BuildError,
     CommandFailed,
@@ -40,7 +41,7 @@ DOCKERFILE = DockerfileRecipe(dockerfile=PurePosixPath("build/Dockerfile"))
 @pytest.fixture(scope="module")
 def base_images() -> None:
     require_engine()
-    toolchains.prepare([("base", TARGETS[name].oci) for name in ("x86_64", "aarch64", "armv7")], print)
+    image_builds.prepare([("base", TARGETS[name].oci) for name in ("x86_64", "aarch64", "armv7")], print)
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_outside_images_without_a_digest_are_told(out_dir: Path) -> None:
         "FROM relbuild/base AS one\nFROM --platform=$BUILDPLATFORM debian:12 as Two\nFROM two\nfrom scratch\n"
         f"FROM alpine@sha256:{'0' * 64}\nFROM one\nFROM debian:12\n"
     )
-    assert docker_buildx.unpinned_images(text) == ("debian:12",)
+    assert buildx_builder.unpinned_images(text) == ("debian:12",)
 
 
 def test_stopping_ends_the_solve_in_the_engine_too(out_dir: Path) -> None:
@@ -184,7 +185,7 @@ def _read(path: Path) -> bytes:
 @pytest.mark.emulation
 def test_a_recipe_compiles_under_qemu(out_dir: Path) -> None:
     foreign = next(TARGETS[name] for name in ("aarch64", "x86_64") if TARGETS[name] != engine_target())
-    toolchains.prepare([("gcc", foreign.oci)], print)
+    image_builds.prepare([("gcc", foreign.oci)], print)
     builder = BuildxBuilder()
     tree = write_source(out_dir.parent / "source", {"hello.c": HELLO_C})
     cell = cell_for(

@@ -15,8 +15,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from builders import binaries, buildx, container, docker_builder, docker_images, docker_owner, docker_room, docker_smoke
-from builders.container import Engine
+from builders import binaries
+from builders.engine import buildx, container, container_builder, image_lookup, owner, room, smoke_runs
+from builders.engine.container import Engine
 from builders.errors import (
     BuildError,
     CommandFailed,
@@ -55,8 +56,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def builder(run_name: str) -> docker_builder.ContainerBuilder:
-    return docker_builder.ContainerBuilder(run=run_name)
+def builder(run_name: str) -> container_builder.ContainerBuilder:
+    return container_builder.ContainerBuilder(run=run_name)
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def out_dir(tmp_path: Path) -> Path:
 
 
 def run_script(
-    builder: docker_builder.ContainerBuilder,
+    builder: container_builder.ContainerBuilder,
     text: str,
     tmp_path: Path,
     events: Recorded | None = None,
@@ -80,7 +81,7 @@ def run_script(
 @pytest.mark.emulation
 @pytest.mark.parametrize("target", ["x86_64", "aarch64", "armv7"])
 def test_c_program_for_each_target_builds_and_runs(
-    builder: docker_builder.ContainerBuilder, engine: Engine, run_name: str, out_dir: Path, target: str
+    builder: container_builder.ContainerBuilder, engine: Engine, run_name: str, out_dir: Path, target: str
 ) -> None:
     tree = write_source(out_dir.parent / "source", {"hello.c": HELLO_C})
     row = TARGETS[target]
@@ -128,7 +129,7 @@ echo "pids: $(cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/nu
 
 
 def test_a_recipe_can_do_what_it_needs_and_nothing_else(
-    builder: docker_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
+    builder: container_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
 ) -> None:
     events = Recorded()
     run_script(builder, PROBE, tmp_path, events, limits=Limits(pids=77))
@@ -144,7 +145,7 @@ def test_a_recipe_can_do_what_it_needs_and_nothing_else(
 
 
 def test_a_network_is_there_only_when_asked_for(
-    builder: docker_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
+    builder: container_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
 ) -> None:
     events = Recorded()
     run_script(builder, 'ls /sys/class/net | tr "\\n" " "; : >"$OUT/a"', tmp_path, events, network=True)
@@ -153,7 +154,7 @@ def test_a_network_is_there_only_when_asked_for(
 
 @pytest.mark.parametrize("left", ["chmod u+s", "chmod g+s"])
 def test_set_id_programs_do_not_come_out(
-    builder: docker_builder.ContainerBuilder, out_dir: Path, tmp_path: Path, left: str
+    builder: container_builder.ContainerBuilder, out_dir: Path, tmp_path: Path, left: str
 ) -> None:
     with pytest.raises(BuildError, match="tool"):
         run_script(builder, f'cp /bin/true "$OUT/tool"; {left} "$OUT/tool"', tmp_path)
@@ -161,7 +162,7 @@ def test_set_id_programs_do_not_come_out(
 
 
 def test_a_recipe_that_uses_too_much_memory_is_told_so(
-    builder: docker_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
+    builder: container_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(CommandFailed, match="memory limit of 64 MiB"):
         run_script(builder, "head -c 200m /dev/zero | tail -c 150m >/dev/null; exit 1", tmp_path,
@@ -170,7 +171,7 @@ def test_a_recipe_that_uses_too_much_memory_is_told_so(
 
 @pytest.mark.parametrize("end", ["time", "stop", "error", "success"])
 def test_nothing_stays_in_the_engine(
-    builder: docker_builder.ContainerBuilder, engine: Engine, run_name: str, out_dir: Path, end: str
+    builder: container_builder.ContainerBuilder, engine: Engine, run_name: str, out_dir: Path, end: str
 ) -> None:
     text = {"error": "exit 3", "success": ': >"$OUT/a"'}.get(end, "echo here; sleep 300 & sleep 300")
     events = Recorded(stop_at=b"here" if end == "stop" else b"")
@@ -180,7 +181,7 @@ def test_nothing_stays_in_the_engine(
 
 
 def test_a_large_output_takes_no_memory(
-    builder: docker_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
+    builder: container_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
 ) -> None:
     run_script(builder, ': >"$OUT/warm"', tmp_path)
     (out_dir / "warm").unlink()
@@ -198,7 +199,7 @@ def _memory(name: str) -> int:
 
 
 def test_a_loud_recipe_does_not_fill_memory_when_nobody_listens_fast(
-    builder: docker_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
+    builder: container_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
 ) -> None:
     class Slow(Recorded):
         def output(self, chunk: bytes) -> None:
@@ -219,15 +220,15 @@ def test_a_loud_recipe_does_not_fill_memory_when_nobody_listens_fast(
 MAKE_AND_WAIT = """\
 import sys, threading, time
 from pathlib import Path
-from builders import container, docker_images, docker_owner
-from builders.docker_pump import watch
-from builders.docker_room import Room
-from builders.docker_sandbox import ContainerSpec
+from builders.engine import container, image_lookup, owner
+from builders.engine.pump import watch
+from builders.engine.room import Room
+from builders.engine.spec import ContainerSpec
 from tests.fakes import make_cell
 cell = make_cell()
 with container.connect() as engine:
-    _, image = docker_images.find(engine, "gcc", engine.facts().os_arch)
-    labels = docker_owner.labels(cell, sys.argv[1])
+    _, image = image_lookup.find(engine, "gcc", engine.facts().os_arch)
+    labels = owner.labels(cell, sys.argv[1])
     room = Room(engine=engine, image=image, labels=labels, watch=watch(cell, threading.Event()))
     room.furnish({}, ["/out"])
     room.start(ContainerSpec(image=image, volumes=(), labels=labels))
@@ -255,30 +256,30 @@ def other_run(name: str) -> Iterator[subprocess.Popen[str]]:
 def test_leftovers_of_a_killed_run_are_removed_and_a_live_run_is_let_be(engine: Engine, run_name: str) -> None:
     with other_run(run_name) as process:
         assert len(things_of(run_name, engine)) == 3  # a loader, a container, a volume
-        docker_room.remove_leftovers()
+        room.remove_leftovers()
         assert len(things_of(run_name, engine)) == 3
         process.kill()
         process.wait()
-        removed = docker_room.remove_leftovers()
+        removed = room.remove_leftovers()
         assert len(removed) >= 3
         assert things_of(run_name, engine) == []
 
 
 def test_what_cannot_be_judged_from_here_is_let_be() -> None:
-    mine = docker_owner.labels(make_cell(), "run")
-    boot, namespace, _, start = mine[docker_owner.OWNER_LABEL].split(":")
+    mine = owner.labels(make_cell(), "run")
+    boot, namespace, _, start = mine[owner.OWNER_LABEL].split(":")
     dead = f"{boot}:{namespace}:4194304:{start}"
-    assert docker_owner.is_left_over({**mine, docker_owner.OWNER_LABEL: dead})
-    assert not docker_owner.is_left_over(mine)
+    assert owner.is_left_over({**mine, owner.OWNER_LABEL: dead})
+    assert not owner.is_left_over(mine)
     other_namespace = f"{boot}:1:4194304:{start}"
-    assert not docker_owner.is_left_over({**mine, docker_owner.OWNER_LABEL: other_namespace})
+    assert not owner.is_left_over({**mine, owner.OWNER_LABEL: other_namespace})
     other_boot = f"another-boot:{namespace}:{os.getpid()}:{start}"
-    assert docker_owner.is_left_over({**mine, docker_owner.OWNER_LABEL: other_boot})
-    elsewhere = {docker_owner.OWNER_LABEL: other_boot, docker_owner.MACHINE_LABEL: "another:machine"}
-    assert not docker_owner.is_left_over(elsewhere)
-    assert not docker_owner.is_left_over({docker_owner.OWNER_LABEL: "nonsense"})
+    assert owner.is_left_over({**mine, owner.OWNER_LABEL: other_boot})
+    elsewhere = {owner.OWNER_LABEL: other_boot, owner.MACHINE_LABEL: "another:machine"}
+    assert not owner.is_left_over(elsewhere)
+    assert not owner.is_left_over({owner.OWNER_LABEL: "nonsense"})
     reused_number = f"{boot}:{namespace}:{os.getpid()}:1"
-    assert docker_owner.is_left_over({**mine, docker_owner.OWNER_LABEL: reused_number})
+    assert owner.is_left_over({**mine, owner.OWNER_LABEL: reused_number})
 
 
 # --- engines that do not answer ----------------------------------------------------------------------------------
@@ -340,7 +341,7 @@ class Relay:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not Path("/var/run/docker.sock").exists(), reason="the engine is not on this machine")
 def test_an_engine_that_dies_during_a_build_is_named(
-    builder: docker_builder.ContainerBuilder, out_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    builder: container_builder.ContainerBuilder, out_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     relay = Relay(tmp_path / "r")
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/r")
@@ -357,7 +358,7 @@ def test_an_engine_that_dies_during_a_build_is_named(
 # --- what is asked for and cannot be ---------------------------------------------------------------------------
 
 
-def test_what_the_builder_cannot_do_is_refused_with_a_way_out(builder: docker_builder.ContainerBuilder) -> None:
+def test_what_the_builder_cannot_do_is_refused_with_a_way_out(builder: container_builder.ContainerBuilder) -> None:
     native, musl = engine_target(), Libc(kind=LibcKind.MUSL)
     gcc = CommandRecipe(toolchain="gcc", script="true")
     with pytest.raises(ToolchainUnavailable) as failure:
@@ -375,9 +376,9 @@ def test_what_the_builder_cannot_do_is_refused_with_a_way_out(builder: docker_bu
 
 
 def test_an_outside_image_by_digest_is_used_as_it_is(
-    builder: docker_builder.ContainerBuilder, engine: Engine, out_dir: Path, tmp_path: Path
+    builder: container_builder.ContainerBuilder, engine: Engine, out_dir: Path, tmp_path: Path
 ) -> None:
-    reference, image = docker_images.find(engine, "gcc", engine.facts().os_arch)
+    reference, image = image_lookup.find(engine, "gcc", engine.facts().os_arch)
     named = f"image:{reference.rpartition(':')[0]}@{image.identity}"
     tree = write_source(tmp_path / "source", {"a": "a"})
     recipe = CommandRecipe(toolchain=named, script='gcc --version >"$OUT/version"')
@@ -386,21 +387,21 @@ def test_an_outside_image_by_digest_is_used_as_it_is(
     assert builder.build(cell, out_dir, Recorded())[0].size_bytes > 0
 
 
-def test_an_image_that_no_registry_gives_is_named(builder: docker_builder.ContainerBuilder) -> None:
+def test_an_image_that_no_registry_gives_is_named(builder: container_builder.ContainerBuilder) -> None:
     recipe = CommandRecipe(toolchain=f"image:relbuild.invalid/none@sha256:{'0' * 64}", script="true")
     with pytest.raises(ToolchainUnavailable, match=r"relbuild\.invalid/none"):
         builder.toolchain(recipe, engine_target(), Libc(), Placement.NATIVE)
 
 
 def test_a_limit_that_the_machine_cannot_give_is_refused_before_building(
-    builder: docker_builder.ContainerBuilder,
+    builder: container_builder.ContainerBuilder,
 ) -> None:
     cell = cell_for(builder, script("true"), engine_target(), Placement.NATIVE, limits=Limits(memory_bytes=1 << 50))
     with pytest.raises(BuildError, match="memory"):
         builder.check([cell])
 
 
-def test_smoke_of_a_foreign_system_is_not_run(builder: docker_builder.ContainerBuilder, out_dir: Path) -> None:
+def test_smoke_of_a_foreign_system_is_not_run(builder: container_builder.ContainerBuilder, out_dir: Path) -> None:
     cell = cell_for(builder, script("true"), engine_target(), Placement.NATIVE, smoke=(Smoke(run=("a",)),))
     result = builder.smoke(replace(cell, target=TARGETS["x86_64-windows"]), out_dir, Recorded())
     assert (result.how, result.tests) == (SmokeHow.NOT_RUN, 1)
@@ -408,7 +409,7 @@ def test_smoke_of_a_foreign_system_is_not_run(builder: docker_builder.ContainerB
 
 
 def test_programs_that_the_machine_cannot_run_are_not_run(
-    builder: docker_builder.ContainerBuilder, engine: Engine, run_name: str, out_dir: Path
+    builder: container_builder.ContainerBuilder, engine: Engine, run_name: str, out_dir: Path
 ) -> None:
     """An ELF header of a machine without a handler stands in for a missing one."""
     source = out_dir.parent / "image"
@@ -423,14 +424,14 @@ def test_programs_that_the_machine_cannot_run_are_not_run(
     buildx.run(solve, on_output=lambda _: None, cancelled=threading.Event(), timeout_s=60, what="image")
     cell = cell_for(builder, script("true"), engine_target(), Placement.NATIVE, smoke=(Smoke(run=("a",)),))
     try:
-        result = docker_smoke.run_tests(
+        result = smoke_runs.run_tests(
             cell, out_dir, Recorded(), run=run_name, find_base=lambda engine, _: engine.image(name)
         )
         assert result.how is SmokeHow.NOT_RUN
         assert "ci/engine up" in result.note
         with pytest.raises(EmulationUnavailable, match=cell.id):
-            docker_smoke.check_runs(cell, run=run_name, find_base=lambda engine, _: engine.image(name))
-        missing = docker_smoke.run_tests(cell, out_dir, Recorded(), run=run_name, find_base=lambda *_: None)
+            smoke_runs.check_runs(cell, run=run_name, find_base=lambda engine, _: engine.image(name))
+        missing = smoke_runs.run_tests(cell, out_dir, Recorded(), run=run_name, find_base=lambda *_: None)
         assert missing.how is SmokeHow.NOT_RUN
         assert "images build base" in missing.note
         assert things_of(run_name, engine) == []
@@ -439,7 +440,7 @@ def test_programs_that_the_machine_cannot_run_are_not_run(
 
 
 def test_time_runs_out_while_outputs_are_copied_too(
-    builder: docker_builder.ContainerBuilder, engine: Engine, run_name: str, out_dir: Path, tmp_path: Path
+    builder: container_builder.ContainerBuilder, engine: Engine, run_name: str, out_dir: Path, tmp_path: Path
 ) -> None:
     # 6 GB of zeros cost the recipe nothing, and the copy more than what is left of its time.
     with pytest.raises(TimedOut):

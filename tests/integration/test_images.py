@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from builders import container, docker_image_builds, docker_images, docker_pins, toolchains
-from builders.container import Engine
+from builders.engine import container, image_builds, image_lookup, pin_file, toolchains
+from builders.engine.container import Engine
 from builders.errors import BuildError, ToolchainUnavailable
 from orchestrator.cli import images
 
@@ -25,7 +25,7 @@ def test_list_tells_what_is_here_and_what_is_to_build(engine: Engine) -> None:
     rows = {(row["name"], row["platform"]): row for row in json.loads(run("list", "--json"))}
     host = engine.facts().os_arch
     assert {name for name, platform in rows if platform == host} == set(toolchains.IMAGES)
-    reference, image = docker_images.find(engine, "gcc", host)
+    reference, image = image_lookup.find(engine, "gcc", host)
     assert rows["gcc", host]["reference"] == reference
     assert rows["gcc", host]["identity"] == image.identity
     assert reference in run("list")
@@ -33,19 +33,19 @@ def test_list_tells_what_is_here_and_what_is_to_build(engine: Engine) -> None:
 
 def test_build_leaves_alone_what_is_there(engine: Engine) -> None:
     host = engine.facts().os_arch
-    before = docker_images.find(engine, "gcc", host)
+    before = image_lookup.find(engine, "gcc", host)
     assert before[1].identity in run("build", "gcc")
-    assert docker_images.find(engine, "gcc", host) == before
-    base = engine.image(docker_image_builds.USERS_BASE)
+    assert image_lookup.find(engine, "gcc", host) == before
+    base = engine.image(image_builds.USERS_BASE)
     assert base is not None
 
 
 def test_missing_images_are_named_and_others_let_be(engine: Engine) -> None:
     host = engine.facts().os_arch
     wanted = {("gcc", host), ("image:debian@sha256:0", host)}
-    assert docker_image_builds.missing(wanted) == ()
+    assert image_builds.missing(wanted) == ()
     steps: list[str] = []
-    toolchains.prepare(wanted, steps.append)
+    image_builds.prepare(wanted, steps.append)
     assert steps == []
 
 
@@ -55,18 +55,18 @@ def test_an_image_of_changed_files_is_another_one(
     host = engine.facts().os_arch
     copy = _copy_of_containers(tmp_path)
     monkeypatch.setattr(toolchains, "folder", lambda: copy)
-    assert docker_images.look(engine, "gcc", host)[1] is not None
+    assert image_lookup.look(engine, "gcc", host)[1] is not None
     dockerfile = copy / "gcc" / "Dockerfile"
     dockerfile.write_text(dockerfile.read_text() + "# changed\n")
-    assert docker_images.look(engine, "gcc", host)[1] is None
+    assert image_lookup.look(engine, "gcc", host)[1] is None
     with pytest.raises(ToolchainUnavailable) as failure:
-        docker_images.find(engine, "gcc", host)
+        image_lookup.find(engine, "gcc", host)
     assert "relbuild images build gcc" in failure.value.next_step
 
 
 def test_prune_removes_stale_names_only(engine: Engine) -> None:
     host = engine.facts().os_arch
-    reference, image = docker_images.find(engine, "base", host)
+    reference, image = image_lookup.find(engine, "base", host)
     suffix = reference.rpartition("-")[2]
     stale, foreign = f"relbuild/base:{'0' * 12}-{suffix}", "relbuild/base:of-somebody"
     for name in (stale, foreign):
@@ -75,7 +75,7 @@ def test_prune_removes_stale_names_only(engine: Engine) -> None:
         assert f"removed {stale}" in run("prune")
         assert engine.image(stale) is None
         assert engine.image(foreign) is not None
-        assert docker_images.find(engine, "base", host)[0] == reference
+        assert image_lookup.find(engine, "base", host)[0] == reference
     finally:
         engine.remove_image(foreign)
 
@@ -88,9 +88,9 @@ def test_a_fresh_image_is_built_from_the_base_by_its_dockerfile(
     (copy / "gcc" / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\nRUN echo made >/made\n")
     monkeypatch.setattr(toolchains, "folder", lambda: copy)
     steps: list[str] = []
-    works = docker_image_builds.ImageWorks(on_step=steps.append, cache=tmp_path / "cache")
+    works = image_builds.ImageWorks(on_step=steps.append, cache=tmp_path / "cache")
     made = works.ensure("gcc", host)
-    reference, found = docker_images.find(engine, "gcc", host)
+    reference, found = image_lookup.find(engine, "gcc", host)
     try:
         assert found == made
         assert len(steps) == 1
@@ -105,7 +105,7 @@ def test_a_failing_image_names_its_log(tmp_path: Path, monkeypatch: pytest.Monke
     copy = _copy_of_containers(tmp_path)
     (copy / "gcc" / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\nRUN echo reason >&2; exit 9\n")
     monkeypatch.setattr(toolchains, "folder", lambda: copy)
-    works = docker_image_builds.ImageWorks(on_step=lambda _text: None, cache=tmp_path / "cache")
+    works = image_builds.ImageWorks(on_step=lambda _text: None, cache=tmp_path / "cache")
     with pytest.raises(BuildError, match=re.escape(str(tmp_path / "cache"))):
         works.ensure("gcc", container.engine_facts().os_arch)
     assert "reason" in (tmp_path / "cache" / "image-builds.log").read_text()
@@ -116,7 +116,7 @@ def test_pull_without_pins_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(toolchains, "folder", lambda: copy)
     (copy / "pins.toml").unlink(missing_ok=True)
     with pytest.raises(ToolchainUnavailable, match="no outside image is pinned"):
-        docker_image_builds.pull(lambda _text: None)
+        image_builds.pull(lambda _text: None)
 
 
 def test_pull_without_a_registry_names_the_image(
@@ -124,14 +124,14 @@ def test_pull_without_a_registry_names_the_image(
 ) -> None:
     copy = _copy_of_containers(tmp_path)
     monkeypatch.setattr(toolchains, "folder", lambda: copy)
-    pin = docker_pins.OutsidePin(
+    pin = pin_file.OutsidePin(
         ref="relbuild.invalid/debian:12",
         index="sha256:" + "1" * 64,
         platforms={engine.facts().os_arch: "sha256:" + "2" * 64},
     )
-    docker_pins.write(copy / "pins.toml", docker_pins.Pins(images={"base": pin}))
+    pin_file.write(copy / "pins.toml", pin_file.Pins(images={"base": pin}))
     with pytest.raises(ToolchainUnavailable, match=r"relbuild\.invalid/debian@sha256:2222"):
-        docker_image_builds.pull(lambda _text: None)
+        image_builds.pull(lambda _text: None)
 
 
 def _copy_of_containers(tmp_path: Path) -> Path:

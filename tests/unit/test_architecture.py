@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 
 HOMES = {
     "subprocess": {"builders/command.py"},
-    "docker": {"builders/container.py"},
-    "python_on_whales": {"builders/buildx.py"},
+    "docker": {"builders/engine/container.py"},
+    "python_on_whales": {"builders/engine/buildx.py"},
     "typer": {"orchestrator/cli/"},
     "rich": {"orchestrator/cli/"},
-    "elftools": {"builders/binaries_elf.py", "builders/binaries_archive.py"},
-    "lief": {"builders/binaries_desktop.py", "builders/binaries_coff.py"},
+    "elftools": {"builders/binaries/elf.py", "builders/binaries/archive.py"},
+    "lief": {"builders/binaries/desktop.py", "builders/binaries/coff.py"},
     "pydantic": {"orchestrator/config/"},
     "pydantic_core": {"orchestrator/config/"},
 }

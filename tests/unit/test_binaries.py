@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from builders import binary_facts
 from builders.binaries import BinaryKind, build_paths, inspect, version_order
+from builders.binaries import facts as facts_module
 from builders.command import capture
 from builders.errors import GateFailed
 from builders.targets import TARGETS
@@ -344,7 +344,7 @@ def test_huge_tables_are_refused_at_once(
 
 def test_loops_of_a_corrupt_table_end(native: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A version chain that says it has 2**32 libraries and stands still."""
-    monkeypatch.setattr(binary_facts, "_FREE_READS", 3000)
+    monkeypatch.setattr(facts_module, "_FREE_READS", 3000)
     data = bytearray(native["bare"].read_bytes())
     count = data.find(struct.pack("<QQ", 0x6FFFFFFF, 1))
     assert count > 0

@@ -16,21 +16,23 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from builders import debian_source, outside_sources, pypi_source
 from builders.errors import SourceMismatch, SourceUnavailable, ToolchainUnavailable
 from builders.model import SourceTree
-from builders.outside_sources import fetch
 from builders.sources import (
     ArchiveSource,
     DebianSource,
     GitSource,
     OutsideSource,
     PypiSource,
+    debian,
+    outside,
+    pypi,
     read_tree,
     read_whole,
     tar_tree,
     write_tree,
 )
+from builders.sources.outside import fetch
 
 EPOCH = 1_700_000_000
 
@@ -320,7 +322,7 @@ def test_an_archive_comes_over_http(tmp_path: Path, served: tuple[Path, str]) ->
     missing = ArchiveSource(location=f"{with_password}/nothing.tar.gz", sha256="0" * 64)
     with pytest.raises(SourceUnavailable, match="404") as caught:
         fetch(missing, tmp_path / "cache", tmp_path)
-    assert "secret" not in str(caught.value) + outside_sources.describe(source)
+    assert "secret" not in str(caught.value) + outside.describe(source)
 
 
 def test_a_server_that_hangs_up_early_is_noticed(tmp_path: Path) -> None:
@@ -409,23 +411,23 @@ def test_an_sdist_comes_from_the_index_that_pip_uses(
 
 
 def test_pip_knows_its_own_default_index() -> None:
-    settings = pypi_source._parse_settings("global.index-url='http://a/'\n:env:.index-url='http://b/'\n")
+    settings = pypi._parse_settings("global.index-url='http://a/'\n:env:.index-url='http://b/'\n")
     assert list(settings) == [("index-url", "http://a/"), ("index-url", "http://b/")]
-    assert all("://" in index for index in pypi_source._pip_settings().indexes)
+    assert all("://" in index for index in pypi._pip_settings().indexes)
 
 
 # --- Debian ------------------------------------------------------------------------------------------------------
 
 
 def test_deb_lines_become_deb_src_lines() -> None:
-    one_line = debian_source._for_source_packages(
+    one_line = debian._for_source_packages(
         "# comment\ndeb [signed-by=/k.gpg] http://mirror/debian stable main\ndeb-src http://mirror/debian stable main\n"
         "  deb http://mirror/debian stable main\n", ".list"
     )  # fmt: skip
     assert one_line == (
         "deb-src [signed-by=/k.gpg] http://mirror/debian stable main\ndeb-src http://mirror/debian stable main\n"
     )
-    stanza = debian_source._for_source_packages("Types: deb deb-src\nURIs: http://mirror/\n\ntypes: deb\n", ".sources")
+    stanza = debian._for_source_packages("Types: deb deb-src\nURIs: http://mirror/\n\ntypes: deb\n", ".sources")
     assert stanza == "Types: deb-src\nURIs: http://mirror/\n\nTypes: deb-src\n"
 
 
@@ -460,9 +462,9 @@ def quilt_package(tmp_path: Path) -> Path:
 
 
 def unpack_package(package: Path, tree: Path) -> None:
-    dsc = debian_source._fields(next(package.glob("*.dsc")).read_text())
-    files = debian_source._checked_files(dsc, package)
-    debian_source._unpack(dsc["Format"], [package / name for name in files], tree)
+    dsc = debian._fields(next(package.glob("*.dsc")).read_text())
+    files = debian._checked_files(dsc, package)
+    debian._unpack(dsc["Format"], [package / name for name in files], tree)
 
 
 @pytest.mark.skipif(shutil.which("patch") is None, reason="needs the program patch")
@@ -501,5 +503,5 @@ def test_every_kind_of_source_has_a_description_with_its_digest() -> None:
         GitSource(url="https://user:secret@host/p.git", commit=digest),
         ArchiveSource(location="p.tar.gz", sha256=digest),
     )
-    described = [outside_sources.describe(source) for source in kinds]
+    described = [outside.describe(source) for source in kinds]
     assert all(digest in text and "secret" not in text for text in described)

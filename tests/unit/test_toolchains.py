@@ -5,9 +5,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from builders import docker_pins, toolchains
-from builders.docker_pins import Bootstrap, OutsidePin, Pins
-from builders.docker_sandbox import ContainerSpec, ImageFacts, check_mounts, exact_env
+from builders.engine import pin_file, toolchains
+from builders.engine.pin_file import Bootstrap, OutsidePin, Pins
+from builders.engine.spec import ContainerSpec, ImageFacts, check_mounts, exact_env
 from builders.errors import BuildError, ToolchainUnavailable
 from builders.model import Digest, Libc, LibcKind, Mount
 from builders.targets import TARGETS
@@ -103,7 +103,7 @@ ONE, TWO = (f"sha256:{number * 64}" for number in "12")
 
 
 def test_the_pins_of_this_project_are_sound() -> None:
-    pins = docker_pins.read(toolchains.folder() / "pins.toml")
+    pins = pin_file.read(toolchains.folder() / "pins.toml")
     assert pins.bootstrap
     assert set(pins.bootstrap.rootfs) == {TARGETS[name].oci for name in ("x86_64", "aarch64", "armv7")}
 
@@ -115,12 +115,12 @@ def test_pins_are_written_as_they_are_read(tmp_path: Path) -> None:
         bootstrap=Bootstrap(distribution="debian", suite="bookworm", epoch=5, rootfs={"linux/amd64": ONE}),
         images={"base": OutsidePin(ref="registry:5000/debian:12", index=ONE, platforms={"linux/amd64": TWO})},
     )
-    docker_pins.write(path, pins)
-    assert docker_pins.read(path) == pins
+    pin_file.write(path, pins)
+    assert pin_file.read(path) == pins
     assert path.read_text().startswith("# why\n# and how\n")
-    assert docker_pins.read(path).images["base"].by_digest("linux/amd64") == f"registry:5000/debian@{TWO}"
-    docker_pins.write(path, docker_pins.read(path))
-    assert docker_pins.read(path) == pins
+    assert pin_file.read(path).images["base"].by_digest("linux/amd64") == f"registry:5000/debian@{TWO}"
+    pin_file.write(path, pin_file.read(path))
+    assert pin_file.read(path) == pins
 
 
 @pytest.mark.parametrize(
@@ -142,21 +142,21 @@ def test_pins_are_written_as_they_are_read(tmp_path: Path) -> None:
 def test_pins_that_pin_nothing_are_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "pins.toml").write_text(text)
     with pytest.raises(BuildError, match=said):
-        docker_pins.read(tmp_path / "pins.toml")
+        pin_file.read(tmp_path / "pins.toml")
 
 
 def test_another_root_file_system_is_told_with_both_digests() -> None:
     pinned = Bootstrap(distribution="debian", suite="bookworm", epoch=5, rootfs={"linux/amd64": ONE})
     pins = Pins(bootstrap=pinned)
-    difference = docker_pins.other_root(pins, "bookworm", "linux/amd64", TWO)
+    difference = pin_file.other_root(pins, "bookworm", "linux/amd64", TWO)
     assert ONE in difference
     assert TWO in difference
-    assert docker_pins.other_root(pins, "bookworm", "linux/amd64", ONE) == ""
-    assert docker_pins.other_root(pins, "trixie", "linux/amd64", TWO) == ""
+    assert pin_file.other_root(pins, "bookworm", "linux/amd64", ONE) == ""
+    assert pin_file.other_root(pins, "trixie", "linux/amd64", TWO) == ""
 
 
 def test_nothing_is_pinned_where_no_file_is(tmp_path: Path) -> None:
-    assert docker_pins.read(tmp_path / "pins.toml") == Pins()
+    assert pin_file.read(tmp_path / "pins.toml") == Pins()
 
 
 def test_requirements_of_wheels_carry_hashes() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from builders.errors import SourceUnavailable
-from builders.unpack import UnpackLimits, sole_folder, unpack
+from builders.sources.unpack import UnpackLimits, sole_folder, unpack
 
 ROOT = Path(__file__).parents[2]
 
@@ -221,7 +221,7 @@ def test_memory_stays_bounded_whatever_the_archive_asks_for(tmp_path: Path) -> N
     many = tar_of(*(entry(f"d/f{n}") for n in range(3000)), (entry("big"), bytes(100 << 20)))
     program = (
         "import resource, sys, pathlib; resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))\n"
-        "from builders.unpack import unpack\nfrom builders.errors import SourceUnavailable\n"
+        "from builders.sources.unpack import unpack\nfrom builders.errors import SourceUnavailable\n"
         "try: unpack(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))\n"
         "except SourceUnavailable as error: sys.exit(str(error.exit_code) + str(error))\n"
     )
