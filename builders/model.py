@@ -51,10 +51,14 @@ class CommandRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DockerfileRecipe:
-    """A Dockerfile in the source, built for the target's platform; its last stage's /out is $OUT."""
+    """A Dockerfile in the source, built for the target's platform; its last stage's /out is $OUT.
+
+    `images` are those of its FROM lines; they are known once the source is here, and before a toolchain is named.
+    """
 
     dockerfile: PurePosixPath
     stage: str = ""
+    images: tuple[str, ...] = ()
 
 
 Recipe = CommandRecipe | DockerfileRecipe

@@ -69,8 +69,12 @@ class CellLog:
 
     def step(self, text: str) -> None:
         """Take one line about what the builder itself does."""
-        self._file.write(f"[relbuild] {text}\n")
+        self.remark(text)
         self._on_step(text)
+
+    def remark(self, text: str) -> None:
+        """Write a line of relbuild's own that only readers of the log want."""
+        self._file.write(f"[relbuild] {text}\n")
 
     def _line(self, line: bytes) -> None:
         text = escape(line.rstrip(b"\r"))

@@ -3,6 +3,7 @@
 matrix.toml -> Matrix -> World -> Plan -> BuildReport -> StagedRelease
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ def plan_release(matrix: Matrix, selection: Selection, engine: Engine, dist: Pat
         is_cached=store.has,
         estimate=store.estimate,
     )
-    return make_plan(matrix, selection, world)
+    seen = dataclasses.replace(matrix, products=survey.with_images(matrix.products, sources))
+    return make_plan(seen, selection, world)
 
 
 def build_release(

@@ -155,7 +155,8 @@ class _Crew:
 
     def _fresh(self, cell: Cell, log_path: Path, started: float) -> Built:
         with self._log(cell, log_path) as log, self.store.room() as room:
-            log.step(f"{cell.toolchain.description}; {cell.toolchain.isolation}")
+            log.remark(cell.toolchain.isolation)
+            log.step(cell.toolchain.description)
             files = self.builders[cell.builder].build(cell, room, log)
             kept = KeptBuild(files=files, seconds=time.monotonic() - started)
             self.store.keep(cell.key, room, kept)

@@ -1,14 +1,16 @@
 """What a plan needs to know of the project's folder: its version, its commit, and the bytes of its sources."""
 
+import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from builders import command, sources
+from builders.dockerfile import base_images
 from builders.errors import SourceUnavailable
-from builders.model import DEFAULT_EPOCH, Mount, SourceTree
+from builders.model import DEFAULT_EPOCH, DockerfileRecipe, Mount, SourceTree
 from builders.sources import outside
 from orchestrator.errors import VersionUnknown
 from orchestrator.model import Matrix, OutsideSource, Product, VersionFile
@@ -87,13 +89,25 @@ def read_mounts(matrix: Matrix, product: Product) -> tuple[Mount, ...]:
     )
 
 
-def own_images(dockerfile: Path) -> tuple[str, ...]:
-    """Name the toolchain images that a Dockerfile starts from: `gcc` for `FROM relbuild/gcc`."""
+def images_below(dockerfile: Path) -> tuple[str, ...]:
+    """Name the images that a Dockerfile stands on; none where it cannot be read, which its builder then says."""
     try:
-        text = dockerfile.read_text(encoding="utf-8")
+        return base_images(dockerfile.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):
-        return ()  # the builder says what is wrong with the file
-    return tuple(dict.fromkeys(re.findall(r"(?im)^\s*FROM\s+(?:--\S+\s+)*relbuild/([a-z]+)", text)))
+        return ()
+
+
+def with_images(products: Iterable[Product], trees: Mapping[str, SourceTree]) -> tuple[Product, ...]:
+    """Fill in what the Dockerfiles of the products stand on, now that their sources are here."""
+    return tuple(_with_images(product, trees.get(product.name)) for product in products)
+
+
+def _with_images(product: Product, tree: SourceTree | None) -> Product:
+    recipe = product.recipe
+    if tree is None or not isinstance(recipe, DockerfileRecipe):
+        return product
+    images = images_below(tree.root / recipe.dockerfile)
+    return dataclasses.replace(product, recipe=dataclasses.replace(recipe, images=images))
 
 
 def _read(matrix: Matrix, product: Product, cache: Path, on_step: Callable[[str], None]) -> SourceTree:

@@ -63,7 +63,7 @@ class BuildxBuilder:
             )
         match recipe:
             case DockerfileRecipe():
-                return _dockerfile_toolchain(target)
+                return _dockerfile_toolchain(recipe, target)
             case CommandRecipe() if placement is Placement.EMULATE:
                 toolchains.check_supported(recipe.toolchain, target, libc)
                 return _emulated_toolchain(recipe, target)
@@ -115,45 +115,40 @@ class BuildxBuilder:
             path.unlink(missing_ok=True)
 
     def _dockerfile_solve(self, cell: Cell, recipe: DockerfileRecipe, work: Path, events: BuildEvents) -> buildx.Solve:
-        for image in unpinned_images(_dockerfile_text(cell, recipe)):
+        for image in unpinned_images(recipe.images):
             events.step(f"{recipe.dockerfile} stands on {image}, which names no digest: its bytes may change")
         scope = None if self._cache is None else self._cache / cell.target.name
         return buildx.Solve(
             context=work / "src", dockerfile=work / "src" / recipe.dockerfile, platforms=(cell.target.oci,),
             output={"type": "local", "dest": str(work / "result")}, stage=recipe.stage, args=_build_args(cell),
             contexts=_mounted(cell, work) | {name: f"docker-image://{reference}" for name, reference, _ in
-                                             _own_images(cell.target)},
+                                             _own_images(recipe, cell.target)},
             network=cell.network, fresh=self._fresh, cache=scope, provenance=True, metadata=work / "metadata.json",
         )  # fmt: skip
 
 
-def unpinned_images(dockerfile: str) -> tuple[str, ...]:
-    """Name the outside images of a Dockerfile's FROM lines that no digest holds to their bytes."""
-    stages: set[str] = {"scratch"}
-    found: list[str] = []
-    for line in dockerfile.splitlines():
-        words = [word for word in line.split() if not word.startswith("--")]
-        if len(words) < 2 or words[0].upper() != "FROM":  # noqa: PLR2004 - FROM and an image
-            continue
-        image = words[1]
-        if image.lower() not in stages and "@sha256:" not in image and image not in _own_names():
-            found.append(image)
-        stages |= {words[3].lower()} if len(words) > 3 else set()  # noqa: PLR2004 - FROM image AS stage
-    return tuple(dict.fromkeys(found))
+def unpinned_images(images: Sequence[str]) -> tuple[str, ...]:
+    """Name those images of a Dockerfile that no digest holds to their bytes."""
+    return tuple(image for image in images if "@sha256:" not in image and image not in _own_names())
 
 
-def _dockerfile_toolchain(target: Target) -> Toolchain:
-    """Cover BuildKit and relbuild's own images; outside images count by the digests in the Dockerfile itself.
-
-    Which of the own images a Dockerfile uses is not known here, so each that is there counts.
-    """
+def _dockerfile_toolchain(recipe: DockerfileRecipe, target: Target) -> Toolchain:
+    """Cover BuildKit and those of relbuild's own images that the Dockerfile stands on; others count by their names."""
     version = buildx.version()
-    own = [f"{name} {image.identity}" for name, _, image in _own_images(target)]
-    listing = json.dumps([version, own, target.oci])
+    own = {name: image.identity for name, _, image in _own_images(recipe, target)}
+    missing = [image for image in recipe.images if image in _own_names() and image not in own]
+    if missing:
+        name = missing[0].removeprefix(f"{toolchains.REPOSITORY}/")
+        raise ToolchainUnavailable(
+            f"the image {missing[0]} for {target.oci}, on which {recipe.dockerfile} stands, is not built yet",
+            next_step=f"`relbuild images build {name} --platform {target.oci}`; `relbuild matrix` does it by itself",
+        )
+    bases = [f"{image}@{own[image]}" if image in own else image for image in recipe.images]
+    listing = json.dumps([version, bases, target.oci])
     return Toolchain(
         name="buildx",
         identity=Digest(f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"),
-        description=f"{version} for {target.oci}; images of FROM lines count by what the Dockerfile says of them",
+        description=f"{version} for {target.oci} from {', '.join(bases) or 'scratch'}",
         isolation=_ISOLATION,
     )
 
@@ -173,10 +168,11 @@ def _own_names() -> frozenset[str]:
     return frozenset(f"{toolchains.REPOSITORY}/{name}" for name in toolchains.IMAGES)
 
 
-def _own_images(target: Target) -> tuple[tuple[str, str, ImageFacts], ...]:
-    """Give relbuild's own images for a platform: what a FROM line calls them, their present names, and them."""
+def _own_images(recipe: DockerfileRecipe, target: Target) -> tuple[tuple[str, str, ImageFacts], ...]:
+    """Give the own images that a recipe uses: what a FROM line calls them, their present names, and them."""
+    used = [name for name in toolchains.IMAGES if f"{toolchains.REPOSITORY}/{name}" in recipe.images]
     with connect() as engine:
-        looked = [(name, *image_lookup.look(engine, name, target.oci)) for name in toolchains.IMAGES]
+        looked = [(name, *image_lookup.look(engine, name, target.oci)) for name in used]
     return tuple(
         (f"{toolchains.REPOSITORY}/{name}", reference, image) for name, reference, image in looked if image is not None
     )

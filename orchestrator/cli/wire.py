@@ -85,8 +85,9 @@ def _images_of(matrix: Matrix, product: Product, target: Target) -> Iterator[tup
         case CommandRecipe(toolchain=name):
             yield name, platform if product.placement is PlacementWish.EMULATE else host().oci
         case DockerfileRecipe(dockerfile=path) if isinstance(product.source, PurePosixPath):
-            for name in survey.own_images(matrix.root / product.source / path):
-                yield name, platform
+            for image in survey.images_below(matrix.root / product.source / path):
+                if image.startswith("relbuild/"):
+                    yield image.removeprefix("relbuild/"), platform
         case _:
             pass
 

@@ -1,5 +1,6 @@
 """The buildx builder on a real BuildKit: Dockerfiles, recipes under QEMU, and solves that end early."""
 
+import dataclasses
 import json
 import re
 import threading
@@ -8,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from builders import binaries, targets
+from builders import binaries, dockerfile, targets
 from builders.engine import buildx, buildx_builder, image_builds
 from builders.engine.buildx_builder import BuildxBuilder
 from builders.errors import (
@@ -56,6 +57,7 @@ def build_dockerfile(
 ) -> tuple[BuiltFile, ...]:  # fmt: skip
     tree = write_source(out_dir.parent / "source", {"build/Dockerfile": text, "a.txt": "from the source\n"})
     builder = builder or BuildxBuilder()
+    recipe = dataclasses.replace(recipe, images=dockerfile.base_images(text))
     cell = cell_for(builder, recipe, target or engine_target(), Placement.NATIVE, source=tree, **changes)
     builder.check([cell])
     return builder.build(cell, out_dir, events or Recorded())
@@ -149,7 +151,7 @@ def test_outside_images_without_a_digest_are_told(out_dir: Path) -> None:
         "FROM relbuild/base AS one\nFROM --platform=$BUILDPLATFORM debian:12 as Two\nFROM two\nfrom scratch\n"
         f"FROM alpine@sha256:{'0' * 64}\nFROM one\nFROM debian:12\n"
     )
-    assert buildx_builder.unpinned_images(text) == ("debian:12",)
+    assert buildx_builder.unpinned_images(dockerfile.base_images(text)) == ("debian:12",)
 
 
 def test_stopping_ends_the_solve_in_the_engine_too(out_dir: Path) -> None:
@@ -275,3 +277,22 @@ def test_a_daemon_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest
     )  # fmt: skip
     with pytest.raises(EngineUnavailable):
         buildx.run(solve, on_output=lambda _chunk: None, cancelled=threading.Event(), timeout_s=60, what="nothing")
+
+
+def test_an_own_image_that_is_missing_is_named_before_the_build() -> None:
+    recipe = DockerfileRecipe(dockerfile=PurePosixPath("Dockerfile"), images=("relbuild/rust",))
+    with pytest.raises(ToolchainUnavailable, match="relbuild/rust for linux/arm64") as failure:
+        BuildxBuilder().toolchain(recipe, TARGETS["aarch64"], Libc(), Placement.EMULATE)
+    assert "relbuild images build rust" in failure.value.next_step
+
+
+def test_only_the_images_that_a_dockerfile_names_decide_its_toolchain() -> None:
+    target = engine_target()
+    none, base = (
+        BuildxBuilder().toolchain(
+            DockerfileRecipe(dockerfile=PurePosixPath("Dockerfile"), images=images), target, Libc(), Placement.NATIVE
+        )
+        for images in ((), ("relbuild/base",))
+    )
+    assert none.identity != base.identity
+    assert "relbuild/base@sha256:" in base.description
