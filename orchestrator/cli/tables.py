@@ -30,7 +30,7 @@ def plan_text(plan: Plan) -> str:
     commit = f" at {plan.commit[:12]}{' (changed)' if plan.dirty else ''}" if plan.commit else ""
     head = f"{plan.project} {plan.version}{commit}\nengine: {plan.engine} ({plan.engine_reason})\n"
     table = columns(
-        ("CELL", "PLACEMENT", "BUILDER", "TOOLCHAIN", "STATE", "ESTIMATE", "WHY"),
+        ("CELL", "PLACEMENT", "BUILDER", "TOOLCHAIN", "STATE", "BUILD TAKES", "WHY"),
         [_plan_row(planned) for planned in plan.cells],
     )
     parts = [head, table] if plan.cells else [head, "no cell can be built"]
@@ -92,10 +92,10 @@ def summary_markdown(staged: StagedRelease | None, report: BuildReport, lines: S
 
 def _plan_row(planned: PlannedCell) -> tuple[str, ...]:
     cell = planned.cell
+    # What a build took last time; a cached cell costs nothing, and its last build is what a change would cost.
     estimate = f"{planned.estimate_s:.1f} s" if planned.estimate_s is not None else "not known"
     toolchain = f"{cell.toolchain.name}@{cell.toolchain.identity.removeprefix('sha256:')[:12]}"
-    shown = "none" if planned.cache is CacheState.HIT else estimate
-    return (cell.id, cell.placement, cell.builder, toolchain, planned.cache, shown, cell.reason)
+    return (cell.id, cell.placement, cell.builder, toolchain, planned.cache, estimate, cell.reason)
 
 
 def _planned_data(planned: PlannedCell) -> dict[str, Any]:
