@@ -35,6 +35,13 @@ def run(*argv: str) -> None:
     assert done.exit_code == 0, done.stderr.decode()
 
 
+# Zig builds its run time once per target: one worker pays for it.
+QUICK = ("-O2", "-fno-sanitize=undefined")
+"""Without these Zig builds the run time of its sanitizer as well."""
+
+pytestmark = pytest.mark.xdist_group("zig")
+
+
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sources")
@@ -51,7 +58,18 @@ def foreign(sources: Path) -> dict[str, Path]:
     made = {}
     for target, triple in ZIG.items():
         made[target] = sources / f"hello-{target}"
-        run(sys.executable, "-m", "ziglang", "cc", "-target", triple, str(sources / "main.c"), "-o", str(made[target]))
+        run(
+            sys.executable,
+            "-m",
+            "ziglang",
+            "cc",
+            *QUICK,
+            "-target",
+            triple,
+            str(sources / "main.c"),
+            "-o",
+            str(made[target]),
+        )
     return made
 
 

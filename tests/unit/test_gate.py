@@ -36,6 +36,10 @@ def run(*argv: str) -> None:
     assert done.exit_code == 0, done.stderr.decode()
 
 
+# Zig builds its run time once per target: one worker pays for it.
+pytestmark = pytest.mark.xdist_group("zig")
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of programs by the host's compiler."""
@@ -83,14 +87,14 @@ def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, (triple, cpu) in objects.items():
         flags = ["-target", triple, *([cpu] if cpu else []), "-c", str(folder / "answer.c"), "-o", str(folder / name)]
-        run(sys.executable, "-m", "ziglang", "cc", *flags)
+        run(sys.executable, "-m", "ziglang", "cc", "-O2", "-fno-sanitize=undefined", *flags)
     for name, triple in {
         "old": "x86_64-linux-gnu.2.31",
         "hello.exe": "x86_64-windows-gnu",
         "mac": "aarch64-macos",
     }.items():
         argv = ("-target", triple, str(folder / "main.c"), "-o", str(folder / name))
-        run(sys.executable, "-m", "ziglang", "cc", *argv)
+        run(sys.executable, "-m", "ziglang", "cc", "-O2", "-fno-sanitize=undefined", *argv)
     return folder
 
 
