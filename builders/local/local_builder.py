@@ -78,6 +78,11 @@ class LocalBuilder:
             remove_folder(leftover)
         for cell in cells:
             self.toolchain(cell.recipe, cell.target, cell.libc, cell.placement)
+            if cell.mounts and sandbox.available() is not Isolation.BUBBLEWRAP:
+                raise ToolchainUnavailable(
+                    f"{cell.id}: `mounts` need a sandbox with a file system of its own, and bubblewrap does not work here",
+                    next_step="install bubblewrap, or use a container engine",
+                )
 
     def build(self, cell: Cell, out_dir: Path, events: BuildEvents) -> tuple[BuiltFile, ...]:
         """Run the recipe in a fresh folder and collect its outputs."""
