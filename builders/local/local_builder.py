@@ -80,7 +80,7 @@ class LocalBuilder:
             self.toolchain(cell.recipe, cell.target, cell.libc, cell.placement)
             if cell.mounts and sandbox.available() is not Isolation.BUBBLEWRAP:
                 raise ToolchainUnavailable(
-                    f"{cell.id}: `mounts` need a sandbox with a file system of its own, and bubblewrap does not work here",
+                    f"{cell.id}: `mounts` need a file system of their own, and bubblewrap does not work here",
                     next_step="install bubblewrap, or use a container engine",
                 )
 
