@@ -8,6 +8,7 @@ baseline, then relbuild. Times are shown for orientation; the ratio, or the diff
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import statistics
@@ -91,42 +92,36 @@ def void(_result: object) -> None:
 
 
 def bare_zig(folder: Path) -> Callable[[], None]:
-    """Give the three zig commands that the local engine runs, with the cache that it starts from."""
+    """Give the three zig commands that the local engine runs, each from a copy of a warm cache, as it does."""
     import ziglang  # noqa: PLC0415  (only this baseline wants it)
 
     zig = str(Path(next(iter(ziglang.__path__))) / "zig")
-    kept = [path / "cc" for path in (folder / "dist" / "cache" / "zig").glob("*/*") if (path / "cc").is_dir()]
+    empty = folder / "empty.c"
+    empty.write_text("int main(void) { return 0; }\n", encoding="utf-8")
+
+    def compile_one(triple: str, sources: list[Path], cache: Path) -> None:
+        env = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(cache), "ZIG_LOCAL_CACHE_DIR": str(cache)}
+        argv = [zig, "cc", "-target", f"{triple}.2.34", "-O2", "-s", "-fno-sanitize=undefined", "-o", f"{cache}.out"]
+        subprocess.run([*argv, *map(str, sources)], check=True, env=env, capture_output=True)
+
+    for target, triple in TARGETS.items():
+        compile_one(triple, [empty], folder / "warm" / target)
 
     def compile_all() -> None:
-        work = Path(tempfile.mkdtemp(dir=folder))
-        for cache in kept:
-            shutil.copytree(cache, work / "cache", dirs_exist_ok=True)
-        env = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(work / "cache"), "ZIG_LOCAL_CACHE_DIR": str(work / "cache")}
-        for triple in TARGETS.values():
-            argv = [
-                zig,
-                "cc",
-                "-target",
-                f"{triple}.2.34",
-                "-O2",
-                "-s",
-                "-fno-sanitize=undefined",
-                "-o",
-                str(work / "out"),
-            ]
-            subprocess.run([*argv, *map(str, (folder / "src").glob("*.c"))], check=True, env=env, capture_output=True)
-        shutil.rmtree(work)
+        with tempfile.TemporaryDirectory(dir=folder) as work:
+            for target, triple in TARGETS.items():
+                shutil.copytree(folder / "warm" / target, Path(work) / target)
+                compile_one(triple, sorted((folder / "src").glob("*.c")), Path(work) / target)
 
     return compile_all
 
 
 def bare_docker(folder: Path) -> Callable[[], None]:
-    """Give three `docker run` of the cross compilers, with the project mounted."""
-    listed = subprocess.run(
-        ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "relbuild/gcc"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    image = listed.stdout.split()[0]
+    """Give three `docker run` of the cross compilers in relbuild's own image, with the project mounted."""
+    plan = [*RELBUILD, "plan", "--json", "--engine", "docker", "--output", str(folder / "dist")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    said = subprocess.run(plan, cwd=folder, check=True, capture_output=True, env=environment).stdout
+    image = json.loads(said)["cells"][0]["toolchain"]["identity"]
     sources = " ".join(f"/src/{path.name}" for path in sorted((folder / "src").glob("*.c")))
 
     def compile_all() -> None:

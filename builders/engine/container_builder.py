@@ -35,20 +35,16 @@ class ContainerBuilder:
 
     def __init__(self, *, run: str = "") -> None:
         self._run = run or uuid.uuid4().hex[:12]
+        self._found: dict[str, Toolchain] = {}
+        """One image serves all targets, and the engine is asked once for each: a run lives shorter than its images."""
 
     def toolchain(self, recipe: Recipe, target: Target, libc: Libc, placement: Placement) -> Toolchain:
         """Name the image that the recipe would run in, by digest. Raises ToolchainUnavailable where it is not here."""
         command = _command_recipe(recipe, placement)
         toolchains.check_supported(command.toolchain, target, libc)
-        with connect() as engine:
-            platform = engine.facts().os_arch
-            reference, image = image_lookup.find(engine, command.toolchain, platform)
-        return Toolchain(
-            name=command.toolchain,
-            identity=image.identity,
-            description=f"{command.toolchain} image {reference} {image.identity} ({platform})",
-            isolation=ISOLATION,
-        )
+        if command.toolchain not in self._found:
+            self._found[command.toolchain] = _look_up(command.toolchain)
+        return self._found[command.toolchain]
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raise a BuildError for the first cell that cannot work: its image, mounts or limits.
@@ -107,6 +103,18 @@ def _command_recipe(recipe: Recipe, placement: Placement) -> CommandRecipe:
     raise ToolchainUnavailable(
         "the container builder runs commands on the engine's own architecture only",
         next_step="Dockerfiles and emulated cells are for the buildx builder",
+    )
+
+
+def _look_up(name: str) -> Toolchain:
+    with connect() as engine:
+        platform = engine.facts().os_arch
+        reference, image = image_lookup.find(engine, name, platform)
+    return Toolchain(
+        name=name,
+        identity=image.identity,
+        description=f"{name} image {reference} {image.identity} ({platform})",
+        isolation=ISOLATION,
     )
 
 
