@@ -9,6 +9,7 @@ from builders import command, emulation
 from builders.errors import SmokeFailed, TimedOut
 from builders.local import sandbox
 from builders.model import Cell, Smoke, SmokeHow, SmokeResult
+from builders.targets import near
 
 TIMEOUT_S = 60.0
 """How long one smoke test may take, emulated ones included."""
@@ -31,6 +32,19 @@ def compare(cell: Cell, test: Smoke, *, exit_code: int, stdout: bytes, printed: 
             f"{cell.id}: smoke test `{shown}` printed {_clip(stdout)}, not {_clip(test.stdout.encode())}",
             next_step="mend the program, or `stdout` of the smoke test",
         )
+
+
+def refuse_missing(cell: Cell, test: Smoke, folder: Path) -> None:
+    """Raise SmokeFailed for a test of a program that the cell did not give."""
+    if (folder / test.run[0]).is_file():
+        return
+    there = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    meant = near(test.run[0], there)
+    raise SmokeFailed(
+        f"{cell.id}: smoke test wants to run {test.run[0]!r}, which is not among the outputs"
+        + (f" (did you mean {meant!r}?)" if meant else ""),
+        next_step="name a file that `outputs` collects, by its path below $OUT",
+    )
 
 
 def run_on_host(cell: Cell, folder: Path, cancelled: threading.Event) -> SmokeResult:
@@ -74,11 +88,7 @@ def _run_one(cell: Cell, test: Smoke, prefix: list[str], folder: Path, cancelled
     isolation = sandbox.available()
     inside = "/out" if isolation is sandbox.Isolation.BUBBLEWRAP else os.fspath(folder)
     program = f"{inside}/{test.run[0]}"
-    if not (folder / test.run[0]).is_file():
-        raise SmokeFailed(
-            f"{cell.id}: smoke test wants to run {test.run[0]!r}, which is not among the outputs",
-            next_step="name a file that `outputs` collects, by its path below $OUT",
-        )
+    refuse_missing(cell, test, folder)
     env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC", "HOME": "/"}
     binds = (sandbox.Bind(outside=folder, inside="/out"), *_emulator_bind(prefix))
     room = sandbox.Room(binds=binds, cwd=inside, env=env)

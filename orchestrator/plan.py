@@ -130,7 +130,7 @@ def _wanted_targets(matrix: Matrix, asked: tuple[str, ...]) -> frozenset[str] | 
     by_name = {alias: row.name for row in matrix.targets.values() for alias in (row.name, *row.aliases)}
     for name in asked:
         if name.lower() not in by_name:
-            hint = "`--targets all` means every target of the products"
+            hint = f"known are {', '.join(sorted(matrix.targets))}; `all` means every target of the products"
             raise _unknown("target", name, near(name.lower(), by_name), hint)
     return frozenset(by_name[name.lower()] for name in asked)
 

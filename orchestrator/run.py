@@ -65,6 +65,10 @@ class Stop:
 def locked(dist: Path) -> Iterator[None]:
     """Hold an output folder alone. Raises FolderBusy with the holder's process id."""
     dist.mkdir(parents=True, exist_ok=True)
+    ignore = dist / ".gitignore"
+    if not ignore.exists():
+        # Git then neither lists nor commits what is here, and a checkout with an output folder is not a changed one.
+        ignore.write_text("*\n", encoding="ascii")
     with (dist / ".lock").open("a+", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

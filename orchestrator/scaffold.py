@@ -54,6 +54,14 @@ class Found:
     lines: str
 
 
+_VERSIONED = {
+    "Cargo.toml": r'^version = "([^"]+)"',
+    "pyproject.toml": r'^version = "([^"]+)"',
+    "CMakeLists.txt": r"^\s*project\([^)]*VERSION\s+([0-9.]+)",
+}
+"""Where build files keep the version; group 1 is it."""
+
+
 def propose(folder: Path) -> str:
     """Give the text of a commented matrix.toml for the project in a folder.
 
@@ -82,11 +90,20 @@ def _render(folder: Path, found: Found) -> str:
     name = _valid_name(found.name or folder.name)
     program = found.programs[0] if found.programs else name
     product = _valid_name(program)
-    versioned = (folder / ".git").exists()
-    version = 'version = "git" # from the newest tag' if versioned else 'version = "0.1.0" # "git" takes it from a tag'
+    version = _version_line(folder)
     about = "".join(f"{key} = {_toml(value)}\n" for key, value in (found.about or {}).items())
     head = _HEAD.format(name=_toml(name), version=version, about=about, product=_key(product))
     return head + found.lines + _TAIL.format(program=_toml(program))
+
+
+def _version_line(folder: Path) -> str:
+    """Take the version from where the project keeps it: a build file, else git's tags."""
+    for file, pattern in _VERSIONED.items():
+        if re.search(pattern, _text(folder / file), re.MULTILINE):
+            return f"version = {{ file = {_toml(file)}, pattern = '{pattern}' }}"
+    if (folder / ".git").exists():
+        return 'version = "git" # from the newest tag'
+    return 'version = "0.1.0" # "git" takes it from a tag'
 
 
 def _valid_name(text: str) -> str:
@@ -213,7 +230,8 @@ def _cmake(folder: Path) -> Found:
 def _make(folder: Path, file: str) -> Found:
     text = _text(folder / file)
     programs = program_names(text)
-    clean = "make clean\n" if has_rule(text, "clean") else ""
+    # Objects of another machine that lie beside the sources would be taken for finished.
+    clean = "make clean\n" if has_rule(text, "clean") else "find . -name '*.o' -delete\n"
     build = _COPY_SOURCE + clean + f'make CC="$CC" AR="$AR" {goal(text)}'.rstrip() + "\n"
     comment = "# The source is read-only: it is copied first."
     if programs:

@@ -291,9 +291,16 @@ def _translated(doing: str, *, passing: type[Exception] | tuple[()] = ()) -> Ite
         raise kind(f"{doing}: the engine says: {said[:500]}", next_step=next_step or _NEXT_ENGINE) from error
     # What requests raises is an OSError, too.
     except (_sdk().errors.DockerException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise EngineUnavailable(f"{doing}: no container engine answers ({_first_line(error)})",
+        raise EngineUnavailable(f"no container engine answers at {_place()} ({_first_line(error)})",
                                 next_step=_NEXT_ENGINE) from error  # fmt: skip
 
 
+def _place() -> str:
+    return os.environ.get("DOCKER_HOST") or _DEFAULT_SOCKET
+
+
 def _first_line(error: BaseException) -> str:
+    """Give the innermost cause in a line: what wraps it only repeats that the engine was asked."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

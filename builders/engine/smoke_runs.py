@@ -65,6 +65,7 @@ def _run_all(room: Room, cell: Cell, out_dir: Path, events: BuildEvents) -> None
         room.furnish({"/out": tars.folder(out_dir)})
         container = _start(room, cell)
         for test in cell.smoke:
+            smoke.refuse_missing(cell, test, out_dir)
             _run_one(room, container, cell, test, events)
 
 

@@ -185,7 +185,11 @@ def _cached_text(argv: tuple[str, ...]) -> str:
     except CellError as error:
         raise ToolchainUnavailable(f"{argv[0]} does not answer: {error.what}") from error
     if done.exit_code != 0:
-        raise ToolchainUnavailable(f"{' '.join(argv)} ended with {done.exit_code}")
+        said = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines() or [""]
+        raise ToolchainUnavailable(
+            f"{' '.join(argv)} ended with {done.exit_code}: {said[0][:200]}",
+            next_step="that command must work on this machine; or use a container engine",
+        )
     return (done.stdout + done.stderr).decode("utf-8", "replace")
 
 

@@ -53,8 +53,9 @@ def matrix(  # noqa: PLR0917  (options are keyword-only on the command line)
         if clean:
             CellStore(dist / "cells").clear()
         plan = wire.prepared_plan(loaded, selection, chosen, dist, watch)
+        before = _staged_names(dist, plan.version)
         outcome = release.build_release(loaded, plan, chosen, dist=dist, rules=rules, observer=watch, stop=stop)
-    _report(outcome, shown)
+    _report(outcome, shown, before)
 
 
 @contextmanager
@@ -73,7 +74,13 @@ def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _report(outcome: "Outcome", shown: LogFormat) -> None:
+def _staged_names(dist: Path, version: str) -> frozenset[str]:
+    """Name what lies in a version's staging folder before the run replaces it."""
+    folder = dist / "staging" / version
+    return frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
+
+
+def _report(outcome: "Outcome", shown: LogFormat, before: frozenset[str]) -> None:
     from orchestrator.cli import tables  # noqa: PLC0415
 
     report = outcome.report
@@ -88,6 +95,12 @@ def _report(outcome: "Outcome", shown: LogFormat) -> None:
         print(tables.to_json(end).replace("\n", ""))
     elif outcome.staged:
         print(tables.release_text(outcome.staged, report))
+    if outcome.staged and (
+        gone := sorted(before - _staged_names(outcome.staged.folder.parents[1], report.plan.version))
+    ):
+        print(f"no longer staged, because this run did not build them: {', '.join(gone)}", file=sys.stderr)
+    if outcome.error and before:
+        print(f"the staged release {report.plan.version} is that of an earlier run, untouched", file=sys.stderr)
     for gap in report.plan.left_out:
         print(f"left out: {gap.product}/{gap.target}: {gap.reason}; {gap.next_step}", file=sys.stderr)
     if outcome.error:

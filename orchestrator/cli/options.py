@@ -12,7 +12,7 @@ Config = Annotated[
 ]
 Targets = Annotated[
     list[str] | None,
-    typer.Option("--targets", "-t", help="Targets or aliases, comma-separated or repeated; `all` for all."),
+    typer.Option("--targets", "-t", help="Targets or aliases, comma-separated or repeated; default: all."),
 ]
 Products = Annotated[
     list[str] | None, typer.Option("--products", "-p", help="Products, comma-separated or repeated; default: all.")

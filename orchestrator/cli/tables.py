@@ -69,7 +69,8 @@ def release_text(staged: StagedRelease, report: BuildReport) -> str:
         how = f"{result.cell.placement}, {_smoked(result)}" if result else ""
         rows.append((str(artifact.path), artifact.target, size(artifact.size_bytes), artifact.sha256[:16], how))
     table = columns(("ARTIFACT", "TARGET", "SIZE", "SHA-256", "HOW"), rows)
-    return f"{table}\n\n{len(rows)} artifacts of {staged.version} are staged in {staged.folder}"
+    count = f"{len(rows)} artifacts of {staged.version} are" if len(rows) != 1 else f"1 artifact of {staged.version} is"
+    return f"{table}\n\n{count} staged in {staged.folder}"
 
 
 def to_json(data: object) -> str:

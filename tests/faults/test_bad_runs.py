@@ -13,9 +13,6 @@ import pytest
 
 from builders.local import sandbox
 
-# One worker runs them all: each test looks for processes that any other one might have left.
-pytestmark = pytest.mark.xdist_group("bad-runs")
-
 RELBUILD = [sys.executable, "-P", "-c", "from orchestrator.cli import main; main()"]
 HEAD = '[project]\nname = "bad"\nversion = "1.0.0"\nlicense = "Apache-2.0"\n'
 PRODUCT = '[products.bad]\nrecipe = "command"\ntargets = ["x86_64"]\noutputs = ["*"]\n'

@@ -15,8 +15,8 @@ from tests.integration.conftest import require_engine
 ROOT = Path(__file__).parents[2]
 RELBUILD = [sys.executable, "-P", "-c", "from orchestrator.cli import main; main()"]
 ENGINES = [
-    pytest.param("local", marks=pytest.mark.xdist_group("whole-local")),
-    pytest.param("docker", marks=[pytest.mark.engine, pytest.mark.xdist_group("engine")]),
+    pytest.param("local"),
+    pytest.param("docker", marks=pytest.mark.engine),
 ]
 MACHINES = {"x86_64": "Advanced Micro Devices X86-64", "aarch64": "AArch64", "armv7": "ARM"}
 

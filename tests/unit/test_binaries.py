@@ -35,11 +35,8 @@ def run(*argv: str) -> None:
     assert done.exit_code == 0, done.stderr.decode()
 
 
-# Zig builds its run time once per target: one worker pays for it.
 QUICK = ("-O2", "-fno-sanitize=undefined")
 """Without these Zig builds the run time of its sanitizer as well."""
-
-pytestmark = pytest.mark.xdist_group("zig")
 
 
 @pytest.fixture(scope="session")

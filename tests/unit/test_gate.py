@@ -36,10 +36,6 @@ def run(*argv: str) -> None:
     assert done.exit_code == 0, done.stderr.decode()
 
 
-# Zig builds its run time once per target: one worker pays for it.
-pytestmark = pytest.mark.xdist_group("zig")
-
-
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of programs by the host's compiler."""
