@@ -239,6 +239,19 @@ def test_no_string_of_the_config_reaches_a_shell(evil: str, project: Path, share
     assert not canary.exists()
 
 
+def test_what_is_no_longer_staged_is_named(project: Path, tmp_path: Path) -> None:
+    two = PRODUCT.replace("bad", "aaa") + GOOD_RUN + PRODUCT + GOOD_RUN
+    (project / "matrix.toml").write_text(HEAD + two)
+    dist = tmp_path / "dist"
+    assert relbuild(project, dist).code == 0
+    done = relbuild(project, dist, "--products", "bad")
+    assert "no longer staged, because this run did not build them: aaa_1.0.0_linux_x86_64.tar.gz" in done.err
+    (project / "matrix.toml").write_text(HEAD + two.replace("echo hello", "exit 1; echo hello"))
+    done = relbuild(project, dist)
+    assert done.code == 50
+    assert "is that of an earlier run, untouched" in done.err
+
+
 @NEEDS_BUBBLEWRAP
 def test_a_recipe_sees_nothing_of_the_machine(project: Path, shared_dist: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"

@@ -219,3 +219,9 @@ def test_the_log_is_harmless_and_bounded(tmp_path: Path) -> None:
     assert "\u202e" not in text
     assert "bytes more were printed" in text
     assert len(text) < 20_000
+
+
+def test_git_neither_lists_nor_commits_the_output_folder(tmp_path: Path) -> None:
+    with locked(tmp_path / "dist"):
+        pass
+    assert (tmp_path / "dist" / ".gitignore").read_text() == "*\n"

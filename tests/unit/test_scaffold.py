@@ -6,7 +6,7 @@ import pytest
 
 from builders.model import CommandRecipe, DockerfileRecipe, OutputPattern
 from builders.recipes import default_script
-from orchestrator import config
+from orchestrator import config, survey
 from orchestrator.errors import ConfigError
 from orchestrator.makefiles import goal, has_rule, program_names
 from orchestrator.model import Matrix
@@ -194,6 +194,27 @@ def test_odd_folder_names_give_valid_files(name: str, tmp_path: Path) -> None:
 )
 def test_odd_build_files_give_valid_files(files: dict[str, str], folder: Path) -> None:
     proposed(folder, files)
+
+
+@pytest.mark.parametrize(
+    ("files", "version"),
+    [
+        ({"Cargo.toml": CARGO.replace("0.1.0", "0.3.0"), "Cargo.lock": LOCK, "src/main.rs": "fn main() {}"}, "0.3.0"),
+        ({"CMakeLists.txt": "project(square VERSION 1.2.4 LANGUAGES C)\nadd_executable(square a.c)\n"}, "1.2.4"),
+        ({"pyproject.toml": '[build-system]\nrequires = ["x"]\n[project]\nname = "p"\nversion = "2.0.1"\n'}, "2.0.1"),
+    ],
+    ids=["cargo", "cmake", "python"],
+)
+def test_the_version_is_the_projects_own(files: dict[str, str], version: str, folder: Path) -> None:
+    (folder / ".git").mkdir()
+    assert survey.version_of(proposed(folder, files)) == version
+
+
+def test_objects_of_another_machine_are_not_taken_for_finished(folder: Path) -> None:
+    without, with_clean = "prog: prog.o\n\t$(CC) -o $@ $<\n", "clean:\n\trm -f *.o\n"
+    assert "-name '*.o' -delete" in script(proposed(folder, {"Makefile": without}))
+    (folder / "matrix.toml").unlink()
+    assert "make clean" in script(proposed(folder, {"Makefile": without + with_clean}))
 
 
 def test_a_folder_without_a_project_is_named(folder: Path) -> None:
