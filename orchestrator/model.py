@@ -65,6 +65,15 @@ class ArchiveRules:
     name: str = "{name}_{version}_{os}_{arch}"
     extra: tuple[PurePosixPath, ...] = ()
 
+    def format_for(self, target: Target) -> ArchiveFormat:
+        return self.format or (ArchiveFormat.ZIP if target.os == "windows" else ArchiveFormat.TAR_GZ)
+
+    def stem(self, *, project: str, product: str, version: str, target: Target) -> str:
+        """Fill `name` in. Raises KeyError, IndexError, ValueError or AttributeError for a field that is not one."""
+        return self.name.format(
+            name=project, product=product, version=version, os=target.os, arch=target.arch, target=target.name
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:

@@ -114,12 +114,11 @@ def _archive_job(
     extra = [_extra(path, matrix) for path in rules.extra]
     taken = {collision_key(str(member.name)) for member in (*outputs, *extra)}
     papers = [paper for paper in papers if collision_key(str(paper.name)) not in taken]
-    form = rules.format or (ArchiveFormat.ZIP if cell.target.os == "windows" else ArchiveFormat.TAR_GZ)
+    form = rules.format_for(cell.target)
     try:
-        root_dir = rules.name.format(
-            name=matrix.project.name, product=cell.product, version=cell.version, os=cell.target.os,
-            arch=cell.target.arch, target=cell.target.name,
-        )  # fmt: skip
+        root_dir = rules.stem(
+            project=matrix.project.name, product=cell.product, version=cell.version, target=cell.target
+        )
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise StagingError(f"the archive name {escaped(rules.name)} of {cell.product} cannot be filled in: {error}",
                            next_step="fields: {name} {product} {version} {os} {arch} {target}") from error  # fmt: skip

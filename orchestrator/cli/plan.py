@@ -31,3 +31,5 @@ def plan(  # noqa: PLR0917  (options are keyword-only on the command line)
             matrix, selection, wire.open_engine(engine or matrix.engine.kind, dist), dist, observer
         )
     print(tables.to_json(tables.plan_data(made)) if as_json else tables.plan_text(made))
+    # A plan that a run would refuse ends as that run would, after it was shown.
+    release.refuse_gaps(matrix, made)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from builders.targets import Target
 from orchestrator.config.problems import Draft
 from orchestrator.config.targeting import TargetTable
-from orchestrator.model import ArchiveFormat, ArchiveRules, Product, Project
+from orchestrator.model import ArchiveRules, Product, Project
 
 _ANY_VERSION = "VERSION"
 
@@ -34,8 +34,5 @@ def _names(project: Project, product: Product, table: TargetTable) -> Iterable[t
 
 def _file_name(project: Project, product: str, rules: ArchiveRules, target: Target) -> str:
     version = project.version if isinstance(project.version, str) else _ANY_VERSION
-    zipped = rules.format is ArchiveFormat.ZIP or (rules.format is None and target.os == "windows")
-    stem = rules.name.format(
-        name=project.name, product=product, version=version, os=target.os, arch=target.arch, target=target.name
-    )
-    return f"{stem}.{'zip' if zipped else 'tar.gz'}"
+    stem = rules.stem(project=project.name, product=product, version=version, target=target)
+    return f"{stem}.{rules.format_for(target)}"
