@@ -27,7 +27,9 @@ def matrix(  # noqa: PLR0917  (options are keyword-only on the command line)
     output: options.Output = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=0, help="Cells side by side; 0: by the CPUs.")] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first required cell that fails.")] = False,
-    clean: Annotated[bool, typer.Option("--clean", help="Forget the finished cells of every engine and build again.")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Forget the finished cells of every engine and build again.")
+    ] = False,
     log_format: Annotated[LogFormat, typer.Option("--log-format", help="How the run shows itself.")] = LogFormat.AUTO,
 ) -> None:
     """Build every selected product for every selected target, check what came out, and stage it."""
