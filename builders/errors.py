@@ -1,26 +1,29 @@
 """What can go wrong while building. Each class has its own exit code.
 
-RelbuildError                      the root of every error that relbuild raises on purpose
- +-- BuildError               20   a run that could not give its required cells
-      +-- EngineUnavailable   21   no daemon answers, or it answered with an error
-      +-- ToolchainUnavailable 22  a compiler, image or package is not here
-      +-- EmulationUnavailable 23  a foreign program cannot run on this machine
-      +-- SourceMismatch      24   an outside source has other bytes than its digest
-      +-- SourceUnavailable   25   an outside source cannot be had, or cannot be unpacked safely
-      +-- CellsLeftOut        26   the chosen engine cannot build some of the cells
-      +-- DiskFull            27   no space, inodes or quota left
-      +-- FolderBusy          28   another run holds the output folder
-      +-- CellError                one cell failed, for the reason that its class names
-           +-- CommandFailed  50   a command of the recipe ended with another code than 0
-           +-- TimedOut       51   the recipe took longer than timeout_s
-           +-- OutputMissing  52   a pattern of `outputs` matched nothing
-           +-- OutputAmbiguous 53  a pattern that wants one file matched several
-           +-- OutputUnsafe   54   the recipe left something that is not a plain file
-           +-- OutputCollision 55  two outputs would have one name
-           +-- WrongMachine   56   a program is for another machine than the target
-           +-- GateFailed     57   a program breaks a rule of the truth gate
-           +-- SmokeFailed    58   a program ran and did not do what the smoke test wants
-           +-- SmokeNotRun    59   policy wants the smoke test run, and it could not be
+RelbuildError                       1   the root of every error that relbuild raises on purpose
+ +-- BuildError                    20   a run that could not give its required cells
+      +-- EngineUnavailable        21   no daemon answers, or it answered with an error
+      +-- EmulationUnavailable     22   a foreign program cannot run on this machine
+      +-- ToolchainUnavailable     29   a compiler, image or package is not here
+      +-- SourceMismatch           16   an outside source has other bytes than its digest
+      +-- SourceUnavailable        18   an outside source cannot be had, or cannot be unpacked safely
+      +-- CellsLeftOut             19   the chosen engine cannot build some of the cells
+      +-- DiskFull                 90   no space, inodes or quota left
+      +-- FolderBusy               91   another run holds the output folder
+      +-- CellError                23   cells failed, for the reasons that their classes name
+           +-- TimedOut            24   the recipe took longer than timeout_s
+           +-- OutputMissing       25   a pattern of `outputs` matched nothing
+           +-- WrongMachine        26   a program is for another machine than the target
+           +-- CommandFailed       80   a command of the recipe ended with another code than 0
+           +-- OutputAmbiguous     81   a pattern that wants one file matched several
+           +-- OutputUnsafe        82   the recipe left something that is not a plain file
+           +-- OutputCollision     83   two outputs would have one name
+           +-- GateFailed          84   a program breaks a rule of the truth gate
+           +-- SmokeFailed         85   a program ran and did not do what the smoke test wants
+           +-- SmokeNotRun         86   policy wants the smoke test run, and it could not be
+ +-- Interrupted                  130   Ctrl-C or SIGTERM
+
+30 to 79 are those of publication, trust, validation and rebuilds, in orchestrator/errors.py.
 """
 
 from typing import ClassVar
@@ -49,75 +52,77 @@ class EngineUnavailable(BuildError):
 
 
 class ToolchainUnavailable(BuildError):
-    exit_code = 22
+    exit_code = 29
 
 
 class EmulationUnavailable(BuildError):
-    exit_code = 23
+    exit_code = 22
 
 
 class SourceMismatch(BuildError):
-    exit_code = 24
+    exit_code = 16
 
 
 class SourceUnavailable(BuildError):
-    exit_code = 25
+    exit_code = 18
 
 
 class CellsLeftOut(BuildError):
-    exit_code = 26
+    exit_code = 19
 
 
 class DiskFull(BuildError):
-    exit_code = 27
+    exit_code = 90
 
 
 class FolderBusy(BuildError):
-    exit_code = 28
+    exit_code = 91
 
 
 class CellError(BuildError):
-    """One cell failed; the other cells of the run go on."""
+    """One cell failed; the other cells of the run go on. Cells that failed for different reasons end with this."""
+
+    exit_code = 23
 
 
 class CommandFailed(CellError):
-    exit_code = 50
+    exit_code = 80
 
 
 class TimedOut(CellError):
-    exit_code = 51
+    exit_code = 24
 
 
 class OutputMissing(CellError):
-    exit_code = 52
+    exit_code = 25
 
 
 class OutputAmbiguous(CellError):
-    exit_code = 53
+    exit_code = 81
 
 
 class OutputUnsafe(CellError):
-    exit_code = 54
+    exit_code = 82
 
 
 class OutputCollision(CellError):
-    exit_code = 55
+    exit_code = 83
 
 
 class WrongMachine(CellError):
-    exit_code = 56
+    exit_code = 26
 
 
 class GateFailed(CellError):
-    exit_code = 57
+    exit_code = 84
 
 
 class SmokeFailed(CellError):
-    exit_code = 58
+    exit_code = 85
 
 
 class SmokeNotRun(CellError):
-    exit_code = 59
+    exit_code = 86
 
 
 class Interrupted(RelbuildError):

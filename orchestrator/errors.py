@@ -6,13 +6,16 @@ RelbuildError
       +-- ConfigSyntax    12   the file is not TOML, not UTF-8, or too large
       +-- ConfigInvalid   13   it is TOML and breaks rules; all of them are listed
       +-- UnknownName     14   a target or product was asked for that nobody declared
-      +-- VersionUnknown  15   the project's version or commit time cannot be told
- +-- StagingError         60   the staged release cannot be written or does not hold together
+      +-- NothingToDo     15   the selection holds no cell
+      +-- VersionUnknown  17   the project's version or commit time cannot be told
+ +-- StagingError         27   the staged release cannot be written or does not hold together
+ +-- BestEffortFailed     28   only best-effort cells were asked for, and none of them was built
+ +-- NotReady             92   `doctor` found something that stops the run
 """
 
 from dataclasses import dataclass
 
-from builders.errors import RelbuildError
+from builders.errors import BuildError, RelbuildError
 
 
 class ConfigError(RelbuildError):
@@ -60,9 +63,21 @@ class UnknownName(ConfigError):
     exit_code = 14
 
 
-class VersionUnknown(ConfigError):
+class NothingToDo(ConfigError):
     exit_code = 15
 
 
+class VersionUnknown(ConfigError):
+    exit_code = 17
+
+
 class StagingError(RelbuildError):
-    exit_code = 60
+    exit_code = 27
+
+
+class BestEffortFailed(BuildError):
+    exit_code = 28
+
+
+class NotReady(RelbuildError):
+    exit_code = 92

@@ -13,6 +13,7 @@ from builders.interface import Builder
 from builders.targets import Target, host
 from orchestrator import stage, survey
 from orchestrator.cells import CellStore
+from orchestrator.errors import BestEffortFailed, NothingToDo
 from orchestrator.events import Note, Observer
 from orchestrator.model import BuildReport, Failed, Matrix, Plan, Product, Skipped, StagedRelease, Verdict
 from orchestrator.plan import Selection, World, make_plan, select
@@ -80,7 +81,7 @@ def refuse_gaps(matrix: Matrix, plan: Plan) -> None:
     """Raise CellsLeftOut when policy wants every required cell and this engine cannot build some."""
     gaps = [gap for gap in plan.left_out if gap.required]
     if not plan.cells and not plan.left_out:
-        raise CellsLeftOut("the selection holds no cell", next_step="`relbuild plan` shows what there is")
+        raise NothingToDo("the selection holds no cell", next_step="`relbuild plan` shows what there is")
     if (gaps and matrix.policy.left_out is Verdict.ERROR) or not plan.cells:
         lines = "\n".join(f"  {gap.product}/{gap.target}: {gap.reason}" for gap in plan.left_out)
         steps = dict.fromkeys(gap.next_step for gap in plan.left_out if gap.next_step)
@@ -97,16 +98,20 @@ def verdict(report: BuildReport, stop: Stop) -> RelbuildError | None:
     if stop.interrupted:
         return Interrupted("the run was stopped", next_step="run it again: what was finished is kept")
     if not failed and not skipped:
-        return None if report.built else _nothing_built(report)
+        return (
+            None
+            if report.built
+            else BestEffortFailed("no cell was built", next_step="each has its error and its log above")
+        )
     kinds = {type(result.error) for result in failed}
     # One kind of failure keeps its own code; a mixture is the run's.
-    kind = kinds.pop() if len(kinds) == 1 else BuildError
+    kind = (
+        kinds.pop()
+        if len(kinds) == 1
+        else CellError
+        if all(issubclass(each, CellError) for each in kinds)
+        else BuildError
+    )
     count = f"{len(failed)} required cell{'s' if len(failed) != 1 else ''} failed"
     rest = f", {len(skipped)} not tried" if skipped else ""
     return kind(f"{count}{rest}", next_step="each has its error and its log above; mend them and run again")
-
-
-def _nothing_built(report: BuildReport) -> RelbuildError:
-    first = next((result.error for result in report.results if isinstance(result, Failed)), None)
-    kind = type(first) if isinstance(first, CellError) else BuildError
-    return kind("no cell was built", next_step="each has its error and its log above")

@@ -23,7 +23,7 @@ def doctor(
 
     from orchestrator import checkup, release  # noqa: PLC0415  (heavy imports wait until --help is past)
     from orchestrator.cli import tables, wire  # noqa: PLC0415
-    from orchestrator.errors import ConfigNotFound  # noqa: PLC0415
+    from orchestrator.errors import ConfigNotFound, NotReady  # noqa: PLC0415
     from orchestrator.plan import Selection  # noqa: PLC0415
 
     try:
@@ -49,4 +49,4 @@ def doctor(
         if matrix is None:
             print("\nno matrix.toml here: `relbuild init` writes one")
     if any(each.grade is checkup.Grade.BAD for each in found):
-        raise typer.Exit(1)
+        raise NotReady("what is marked bad stops the run", next_step="mend it as said above, then `relbuild doctor`")

@@ -10,8 +10,8 @@ from builders.errors import RelbuildError
 from orchestrator import __version__
 from orchestrator.cli import doctor, images, matrix, plan, project
 
-_DEFECT = 70
-"""EX_SOFTWARE of sysexits.h: the program itself failed."""
+_DEFECT = 1
+"""A bug: the program itself failed."""
 
 app = typer.Typer(
     name="relbuild",

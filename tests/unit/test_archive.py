@@ -121,7 +121,7 @@ def test_a_file_with_other_bytes_than_promised_is_refused(tmp_path: Path, write:
     member = Member(name=PurePosixPath("hello"), content=tmp_path / "hello", sha256=promised)
     with pytest.raises(StagingError, match="'hello' has other bytes") as caught:
         write(tmp_path / "a", "x", (member,), EPOCH)
-    assert caught.value.exit_code == 60
+    assert caught.value.exit_code == 27
 
 
 @BOTH

@@ -105,7 +105,7 @@ def test_one_failure_leaves_the_others_alone(tmp_path: Path) -> None:
     assert [type(result) for result in report.results] == [Built, Failed, Built]
     error = verdict(report, Stop())
     assert isinstance(error, CommandFailed)
-    assert error.exit_code == 50
+    assert error.exit_code == 80
 
 
 def test_fail_fast_skips_what_was_not_started(tmp_path: Path) -> None:

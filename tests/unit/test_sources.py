@@ -293,7 +293,7 @@ def test_a_wrong_digest_names_both_and_keeps_nothing(tmp_path: Path) -> None:
     digest = make_tar(tmp_path / "hello.tar.gz", **{"main.c": "int x;"})
     with pytest.raises(SourceMismatch, match=rf"{digest}.*{'0' * 64}.*\n.*next:") as caught:
         fetch(ArchiveSource(location="hello.tar.gz", sha256="0" * 64), tmp_path / "cache", tmp_path)
-    assert caught.value.exit_code == 24
+    assert caught.value.exit_code == 16
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [f"{'0' * 64}.lock"]
 
 
@@ -343,7 +343,7 @@ def test_a_server_that_hangs_up_early_is_noticed(tmp_path: Path) -> None:
 def test_a_url_that_cannot_be_fetched_is_unavailable(tmp_path: Path, url: str) -> None:
     with pytest.raises(SourceUnavailable, match="cannot be fetched") as caught:
         fetch(ArchiveSource(location=url, sha256="0" * 64), tmp_path / "cache", tmp_path)
-    assert caught.value.exit_code == 25
+    assert caught.value.exit_code == 18
 
 
 # --- git ---------------------------------------------------------------------------------------------------------

@@ -331,7 +331,7 @@ def test_a_file_that_changed_after_the_build_is_refused_and_the_old_release_stay
     (built.folder / "bin/hello").write_bytes(b"PROGRAM")
     with pytest.raises(StagingError, match="'bin/hello' has other bytes than when it was built") as caught:
         world.stage()
-    assert caught.value.exit_code == 60
+    assert caught.value.exit_code == 27
     assert contents(world.root / "dist/staging/1.2.3") == before
     assert [path.name for path in (world.root / "dist/staging").iterdir()] == ["1.2.3"]
 
