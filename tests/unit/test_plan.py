@@ -6,8 +6,21 @@ from pathlib import PurePosixPath
 import pytest
 
 from builders.errors import ToolchainUnavailable
-from builders.model import CommandRecipe, DockerfileRecipe, Libc, OutputPattern, Placement, Recipe, Toolchain
+from builders.model import (
+    CommandRecipe,
+    DockerfileRecipe,
+    Libc,
+    LibcKind,
+    Limits,
+    Mount,
+    OutputPattern,
+    Placement,
+    Recipe,
+    Smoke,
+    Toolchain,
+)
 from builders.targets import TARGETS, Target
+from orchestrator import plan as plan_module
 from orchestrator.errors import UnknownName
 from orchestrator.model import CacheState, PlacementWish
 from orchestrator.plan import Selection, cell_key, make_plan
@@ -53,6 +66,35 @@ def test_wished_emulation_is_no_silent_fall_back() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("wish", "built"),
+    [(PlacementWish.NATIVE, ["x86_64"]), (PlacementWish.CROSS, ["x86_64"]), (PlacementWish.EMULATE, ["armv7"])],
+)
+def test_a_wished_placement_is_not_swapped_for_another(wish: PlacementWish, built: list[str]) -> None:
+    product = make_product(placement=wish, targets=("x86_64", "armv7"))
+    plan = make_plan(make_matrix(product), Selection(), make_world(find_toolchain=without_cross))
+    assert [each.cell.target.name for each in plan.cells] == built
+    assert len(plan.left_out) == 1
+
+
+def test_what_a_product_asks_for_reaches_its_cells() -> None:
+    mounts = (Mount(at=PurePosixPath("/deps"), tree=tree("deps")),)
+    asked = {
+        "network": True, "env": {"A": "1"}, "outputs": (OutputPattern(glob="a"),), "smoke": (Smoke(run=("a",)),),
+        "limits": Limits(timeout_s=5),
+    }  # fmt: skip
+    world = make_world(mounts={"hello": mounts})
+    for planned in make_plan(make_matrix(make_product(**asked)), Selection(), world).cells:
+        assert {name: getattr(planned.cell, name) for name in asked} == asked
+        assert planned.cell.mounts == mounts
+
+
+def test_only_the_products_that_were_asked_for_are_planned() -> None:
+    world = make_world(sources={"hello": tree(), "other": tree()})
+    plan = make_plan(make_matrix(make_product(), make_product("other")), Selection(products=("other",)), world)
+    assert {each.cell.product for each in plan.cells} == {"other"}
+
+
 def test_a_dockerfile_is_built_by_buildx_and_left_out_without_an_engine() -> None:
     product = make_product(recipe=DOCKERFILE)
     assert ways(product)["armv7"] == ("emulate", "buildx")
@@ -95,11 +137,28 @@ def test_best_effort_targets_are_not_required() -> None:
     assert [each.cell.id for each in plan.cells if not each.cell.required] == ["hello/armv7"]
 
 
+def test_what_is_left_out_says_why_and_whether_it_is_required() -> None:
+    world = make_world(engine="local", find_toolchain=without_cross)
+    plan = make_plan(make_matrix(best_effort=frozenset({"armv7"})), Selection(), world)
+    assert [(gap.target, gap.reason, gap.next_step, gap.required) for gap in plan.left_out] == [
+        ("aarch64", "no cross compiler", "get one", True), ("armv7", "no cross compiler", "get one", False),
+    ]  # fmt: skip
+
+
 def test_a_target_floor_is_the_default_of_its_cells() -> None:
     plan = make_plan(make_matrix(floors={"armv7": "2.28"}), Selection(), make_world())
     assert {each.cell.target.name: each.cell.libc.floor for each in plan.cells} == {
         "x86_64": "", "aarch64": "", "armv7": "2.28",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("libc", "floor"), [(Libc(floor="2.17"), "2.17"), (Libc(kind=LibcKind.MUSL), "")], ids=["own", "musl"]
+)
+def test_a_product_with_its_own_libc_keeps_it(libc: Libc, floor: str) -> None:
+    product = make_product(libc=libc, targets=("armv7",))
+    plan = make_plan(make_matrix(product, floors={"armv7": "2.28"}), Selection(), make_world())
+    assert [each.cell.libc for each in plan.cells] == [Libc(kind=libc.kind, floor=floor)]
 
 
 @pytest.mark.parametrize(
@@ -117,12 +176,27 @@ def test_a_target_floor_is_the_default_of_its_cells() -> None:
         {"epoch": 1},
         {"network": True},
         {"builder": "container"},
+        {"product": "other"},
+        {"placement": Placement.CROSS},
         {"libc": Libc(floor="2.17")},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_whatever_decides_bytes_changes_the_key(change: dict[str, object]) -> None:
     assert make_cell(**change).key != make_cell().key  # type: ignore[arg-type]  # keywords of a Cell
+
+
+def test_each_mount_counts_by_its_place_and_its_content() -> None:
+    keys = {
+        make_cell(mounts=(Mount(at=PurePosixPath(at), tree=tree(text)),)).key for at in ("/a", "/b") for text in "xy"
+    }
+    assert len(keys | {make_cell().key}) == 5
+
+
+def test_a_raised_schema_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = make_cell().key
+    monkeypatch.setattr(plan_module, "KEY_SCHEMA", plan_module.KEY_SCHEMA + 1)
+    assert make_cell().key != before
 
 
 def test_what_does_not_decide_bytes_leaves_the_key() -> None:

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from builders.errors import CommandFailed, DiskFull, FolderBusy, Interrupted, SmokeNotRun
+from builders.errors import (
+    BuildError,
+    CellsLeftOut,
+    CommandFailed,
+    DiskFull,
+    FolderBusy,
+    Interrupted,
+    SmokeNotRun,
+    TimedOut,
+    ToolchainUnavailable,
+)
 from builders.model import BuildEvents, Cell, Limits, Smoke, SmokeHow, SmokeResult
 from orchestrator.events import Event
 from orchestrator.model import (
@@ -15,15 +25,16 @@ from orchestrator.model import (
     Built,
     CacheState,
     Failed,
+    LeftOut,
     Plan,
     PlannedCell,
     PolicyRules,
     Skipped,
     Verdict,
 )
-from orchestrator.release import verdict
+from orchestrator.release import refuse_gaps, verdict
 from orchestrator.run import RunRules, Stop, locked, run_plan
-from tests.fakes import FakeBuilder, make_cell, write_output
+from tests.fakes import FakeBuilder, make_cell, make_matrix, write_output
 
 CELLS = tuple(make_cell(product=name) for name in ("a", "b", "c"))
 
@@ -116,9 +127,83 @@ def test_fail_fast_skips_what_was_not_started(tmp_path: Path) -> None:
 
 def test_best_effort_failures_do_not_decide(tmp_path: Path) -> None:
     lesser = dataclasses.replace(CELLS[1], required=False)
-    report = run(tmp_path, fails_for("b"), CELLS[0], lesser, CELLS[2], fail_fast=True)
-    assert [type(result) for result in report.results] == [Built, Failed, Built]
+    report = run(tmp_path, fails_for("b"), lesser, CELLS[0], CELLS[2], jobs=1, fail_fast=True)
+    assert [type(result) for result in report.results] == [Failed, Built, Built]
     assert verdict(report, Stop()) is None
+
+
+def report_of(*results: Failed | Skipped) -> BuildReport:
+    return BuildReport(plan=make_plan(*(result.cell for result in results)), results=results)
+
+
+def failed(cell: Cell, error: CommandFailed | TimedOut) -> Failed:
+    return Failed(cell=cell, error=error, log=Path("log"), seconds=1.0)
+
+
+def test_the_run_ends_with_the_kind_of_its_failures() -> None:
+    one_kind = report_of(failed(CELLS[0], CommandFailed("a")), failed(CELLS[1], CommandFailed("b")))
+    assert type(verdict(one_kind, Stop())) is CommandFailed
+    mixed = report_of(failed(CELLS[0], CommandFailed("a")), failed(CELLS[1], TimedOut("b")))
+    assert type(verdict(mixed, Stop())) is BuildError
+
+
+def test_a_required_cell_that_was_not_tried_is_no_success(tmp_path: Path) -> None:
+    built = run(tmp_path, FakeBuilder(), CELLS[0])
+    skipped = Skipped(cell=CELLS[1], reason="stopped")
+    error = verdict(dataclasses.replace(built, results=(*built.results, skipped)), Stop())
+    assert error is not None
+    assert "1 not tried" in error.what
+    lesser = dataclasses.replace(skipped, cell=dataclasses.replace(CELLS[1], required=False))
+    assert verdict(dataclasses.replace(built, results=(*built.results, lesser)), Stop()) is None
+
+
+def test_a_run_that_built_nothing_is_no_success() -> None:
+    lesser = dataclasses.replace(CELLS[0], required=False)
+    assert isinstance(verdict(report_of(failed(lesser, CommandFailed("a"))), Stop()), CommandFailed)
+
+
+@pytest.mark.parametrize(
+    ("required", "policy", "cells", "refused"),
+    [
+        (True, Verdict.ERROR, CELLS, True),
+        (False, Verdict.ERROR, CELLS, False),
+        (True, Verdict.WARN, CELLS, False),
+        (False, Verdict.WARN, (), True),
+    ],
+    ids=["required", "best-effort", "policy-warns", "nothing-left"],
+)
+def test_left_out_cells_follow_policy(
+    required: bool, policy: Verdict, cells: tuple[Cell, ...], refused: bool
+) -> None:
+    gap = LeftOut(product="d", target="armv7", reason="no compiler", next_step="get one", required=required)
+    planned = make_plan().cells if cells else ()
+    plan = dataclasses.replace(make_plan(), cells=planned, left_out=(gap,))
+    matrix = make_matrix(policy=PolicyRules(left_out=policy))
+    if refused:
+        with pytest.raises(CellsLeftOut, match="d/armv7: no compiler"):
+            refuse_gaps(matrix, plan)
+    else:
+        refuse_gaps(matrix, plan)
+
+
+def test_a_selection_of_nothing_is_refused() -> None:
+    with pytest.raises(CellsLeftOut, match="no cell"):
+        refuse_gaps(make_matrix(), dataclasses.replace(make_plan(), cells=()))
+
+
+def test_a_missing_compiler_is_told_before_anything_is_built(tmp_path: Path) -> None:
+    bare = FakeBuilder(toolchains={})
+    with pytest.raises(ToolchainUnavailable):
+        run(tmp_path, bare)
+    assert bare.built == []
+    run(tmp_path, FakeBuilder())
+    assert len(run(tmp_path, bare).built) == 3, "finished cells need no compiler"
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "cells" / ".new-killed" / "files").mkdir(parents=True)
+    run(tmp_path, FakeBuilder(), CELLS[0])
+    assert not list((tmp_path / "cells").glob(".new-*"))
 
 
 def test_an_interrupt_keeps_what_was_finished(tmp_path: Path) -> None:
@@ -157,9 +242,10 @@ def test_a_cell_larger_than_the_machine_runs_alone(tmp_path: Path) -> None:
     assert len(run(tmp_path, FakeBuilder(), huge, CELLS[0], jobs=2).built) == 2
 
 
-def test_a_full_disk_has_its_own_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=["space", "quota"])
+def test_a_full_disk_has_its_own_error(tmp_path: Path, number: int) -> None:
     def recipe(cell: Cell, out_dir: Path, events: BuildEvents) -> None:
-        raise OSError(errno.ENOSPC, "no space", str(out_dir))
+        raise OSError(number, "no space", str(out_dir))
 
     result = run(tmp_path, FakeBuilder(recipe=recipe), CELLS[0]).results[0]
     assert isinstance(result, Failed)
