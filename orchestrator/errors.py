@@ -10,6 +10,21 @@ RelbuildError
       +-- VersionUnknown  17   the project's version or commit time cannot be told
  +-- StagingError         27   the staged release cannot be written or does not hold together
  +-- BestEffortFailed     28   only best-effort cells were asked for, and none of them was built
+ +-- VerificationError    40   a release or its evidence does not hold, for several reasons at once
+      +-- DigestMismatch     41   a file is missing, foreign, or has other bytes than promised
+      +-- SignatureInvalid   42   a signature does not fit the bytes, or is not in a form that counts
+      +-- TooFewSignatures   43   fewer trusted keys signed than the threshold asks
+      +-- UntrustedKey       44   a good signature by a key that does not count, or not then
+      +-- SbomInvalid        45   an SBOM does not parse, or describes something else
+      +-- ManifestInvalid    46   manifest.json is not one, or contradicts the release
+      +-- ProvenanceInvalid  47   provenance is for something else, or says what nobody expects
+      +-- EncryptionInvalid  49   encryption is missing, or holds other bytes than the release's
+      +-- TrustInvalid       72   trust.json is broken, expired, or not signed by those who may
+      +-- SummaryInvalid     73   the verification summary is for something else, or does not say "passed"
+ +-- SigningFailed        48   a signer could not sign, or its signature did not verify
+      +-- KeyRefused         70   a key file is missing, readable by others, a link, or no key
+      +-- PassphraseWrong    71   no passphrase, or not that of the key
+      +-- SbomFailed         74   no SBOM could be made
  +-- NotReady             92   `doctor` found something that stops the run
 """
 
@@ -81,3 +96,66 @@ class BestEffortFailed(BuildError):
 
 class NotReady(RelbuildError):
     exit_code = 92
+
+
+# --- trust -------------------------------------------------------------------------------------------------------
+
+
+class VerificationError(RelbuildError):
+    exit_code = 40
+
+
+class DigestMismatch(VerificationError):
+    exit_code = 41
+
+
+class SignatureInvalid(VerificationError):
+    exit_code = 42
+
+
+class TooFewSignatures(VerificationError):
+    exit_code = 43
+
+
+class UntrustedKey(VerificationError):
+    exit_code = 44
+
+
+class SbomInvalid(VerificationError):
+    exit_code = 45
+
+
+class ManifestInvalid(VerificationError):
+    exit_code = 46
+
+
+class ProvenanceInvalid(VerificationError):
+    exit_code = 47
+
+
+class EncryptionInvalid(VerificationError):
+    exit_code = 49
+
+
+class TrustInvalid(VerificationError):
+    exit_code = 72
+
+
+class SummaryInvalid(VerificationError):
+    exit_code = 73
+
+
+class SigningFailed(RelbuildError):
+    exit_code = 48
+
+
+class KeyRefused(SigningFailed):
+    exit_code = 70
+
+
+class PassphraseWrong(SigningFailed):
+    exit_code = 71
+
+
+class SbomFailed(SigningFailed):
+    exit_code = 74

@@ -99,6 +99,28 @@ def test_the_child_dies_with_this_program() -> None:
     assert gone("45675")
 
 
+def test_a_given_environment_is_the_whole_one() -> None:
+    seen = bytearray()
+    command.stream(
+        ["/usr/bin/env"], on_output=seen.extend, cancelled=threading.Event(), timeout_s=10, env={"A": "b c"}
+    )  # fmt: skip
+    assert bytes(seen) == b"A=b c\n"
+    assert command.capture(["/usr/bin/env"], env={"A": "b c"}).stdout == b"A=b c\n"
+
+
+def test_no_command_reads_what_is_typed() -> None:
+    program = (
+        "import threading\nfrom builders import command\n"
+        "command.stream(['cat'], on_output=print, cancelled=threading.Event(), timeout_s=20)\n"
+        "print(command.capture(['cat'], timeout_s=20).stdout)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(Path.cwd())}, input=b"typed\n",
+        capture_output=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == b"b''\n"
+
+
 def test_a_missing_program_is_named() -> None:
     with pytest.raises(ToolchainUnavailable, match="no-such-program"):
         command.capture(["no-such-program"])

@@ -79,12 +79,12 @@ def test_a_wished_placement_is_not_swapped_for_another(wish: PlacementWish, buil
 
 def test_what_a_product_asks_for_reaches_its_cells() -> None:
     mounts = (Mount(at=PurePosixPath("/deps"), tree=tree("deps")),)
-    asked = {
+    asked: dict[str, object] = {
         "network": True, "env": {"A": "1"}, "outputs": (OutputPattern(glob="a"),), "smoke": (Smoke(run=("a",)),),
         "limits": Limits(timeout_s=5),
     }  # fmt: skip
     world = make_world(mounts={"hello": mounts})
-    for planned in make_plan(make_matrix(make_product(**asked)), Selection(), world).cells:
+    for planned in make_plan(make_matrix(make_product("hello", **asked)), Selection(), world).cells:
         assert {name: getattr(planned.cell, name) for name in asked} == asked
         assert planned.cell.mounts == mounts
 
