@@ -15,6 +15,7 @@ from builders.sources import GitSource as GitSource  # noqa: PLC0414
 from builders.sources import OutsideSource as OutsideSource  # noqa: PLC0414
 from builders.sources import PypiSource as PypiSource  # noqa: PLC0414
 from builders.targets import Target
+from orchestrator.signing_rules import SigningRules
 
 # --- the configuration -------------------------------------------------------------------------------------------
 
@@ -155,6 +156,7 @@ class Matrix:
     """By canonical target: the oldest glibc that programs may need, where a product names none."""
     engine: EngineRules = EngineRules()
     policy: PolicyRules = PolicyRules()
+    signing: SigningRules | None = None
 
 
 # --- the plan and what came of it --------------------------------------------------------------------------------

@@ -11,6 +11,15 @@ from typing import NewType
 
 from orchestrator.model import StagedRelease
 
+# Said twice because what signs is written with these names as much as with those below.
+from orchestrator.signing_rules import EncryptionRules as EncryptionRules  # noqa: PLC0414
+from orchestrator.signing_rules import PassphraseFrom as PassphraseFrom  # noqa: PLC0414
+from orchestrator.signing_rules import PassphraseSource as PassphraseSource  # noqa: PLC0414
+from orchestrator.signing_rules import PlainFiles as PlainFiles  # noqa: PLC0414
+from orchestrator.signing_rules import SignerKind as SignerKind  # noqa: PLC0414
+from orchestrator.signing_rules import SignerRules as SignerRules  # noqa: PLC0414
+from orchestrator.signing_rules import SigningRules as SigningRules  # noqa: PLC0414
+
 KeyId = NewType("KeyId", str)
 """SHA-256 of the public key's SPKI in DER (64 hexadecimal digits), or a GPG fingerprint (40), or `keyless:IDENTITY`."""
 
@@ -27,72 +36,6 @@ SPDX, CYCLONEDX = ".spdx.json", ".cdx.json"
 SUMMARY = ".vsa.intoto.jsonl"
 """`<version>.vsa.intoto.jsonl`."""
 ENCRYPTED = ".age"
-
-
-# --- what [signing] says -----------------------------------------------------------------------------------------
-
-
-class SignerKind(StrEnum):
-    KEY_FILE = "key-file"
-    GPG = "gpg"
-    KMS = "kms"
-    KEYLESS = "keyless"
-
-
-class PassphraseFrom(StrEnum):
-    NONE = "none"
-    ENV = "env"
-    FD = "fd"
-    PROMPT = "prompt"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassphraseSource:
-    """Where a passphrase comes from: `where` names the environment variable or the file descriptor."""
-
-    kind: PassphraseFrom = PassphraseFrom.NONE
-    where: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignerRules:
-    """One signer of the configuration.
-
-    key-file: `key` is a path. gpg: `key` is a fingerprint, `home` its own GNUPGHOME. kms: `key` is an ARN, a key id or
-    an alias, `endpoint` and `region` where the machine's own do not count. keyless: `key` is the identity it must get.
-    """
-
-    kind: SignerKind
-    key: str
-    home: Path | None = None
-    endpoint: str = ""
-    region: str = ""
-    passphrase: PassphraseSource = PassphraseSource()
-
-
-class PlainFiles(StrEnum):
-    """What becomes of the plain files where encrypted ones are made."""
-
-    KEEP = "keep"
-    REMOVE = "remove"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncryptionRules:
-    """age recipients (`age1...`), and whether the plain archives stay in the release."""
-
-    recipients: tuple[str, ...] = ()
-    plain: PlainFiles = PlainFiles.KEEP
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SigningRules:
-    """`[signing]`: who signs, whose signatures count, and what beside manifest and checksums gets one."""
-
-    signers: tuple[SignerRules, ...]
-    trust: Path
-    each_artifact: bool = False
-    encryption: EncryptionRules = EncryptionRules()
 
 
 # --- the release on its way --------------------------------------------------------------------------------------

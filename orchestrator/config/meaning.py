@@ -8,6 +8,7 @@ from orchestrator.config.archives import collisions
 from orchestrator.config.lines import KeyPath, Lines
 from orchestrator.config.problems import Draft
 from orchestrator.config.products import Surroundings, product
+from orchestrator.config.signing import signing
 from orchestrator.config.targeting import target_table
 from orchestrator.model import (
     EngineKind,
@@ -38,6 +39,7 @@ def matrix(
     if not products and not any(path[:1] == ("products",) for path in left_out):
         what = "there is no product"
         found.append(Draft(path=("products",), what=what, suggestion="add a table [products.NAME] with a recipe"))
+    rules = signing(shape.signing, root, found)
     drafts.extend(_not_consequences(found, left_out))
     return Matrix(
         file=root / file.name,
@@ -49,6 +51,7 @@ def matrix(
         products=products,
         engine=EngineRules(kind=EngineKind(shape.engine.kind), jobs=shape.engine.jobs),
         policy=_policy(shape.policy),
+        signing=rules,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.config import product_shapes, shapes
+from orchestrator.config import product_shapes, shapes, signing_shapes
 from orchestrator.config.base_shape import Shape, is_tag
 from orchestrator.config.lines import KeyPath, Lines
 from orchestrator.config.texts import cut, near_hint, shown
@@ -40,6 +40,14 @@ _TABLES: dict[KeyPath, tuple[type[Shape], ...]] = {
     ("engine",): (shapes.EngineShape,),
     ("policy",): (shapes.PolicyShape,),
     ("policy", "gate"): (shapes.GateShape,),
+    ("signing",): (signing_shapes.SigningShape,),
+    ("signing", "signers", "*"): (
+        signing_shapes.KeyFileShape,
+        signing_shapes.GpgShape,
+        signing_shapes.KmsShape,
+        signing_shapes.KeylessShape,
+    ),
+    ("signing", "encryption"): (signing_shapes.EncryptionShape,),
 }
 _WANTED = {
     "string_type": "a string",
@@ -171,7 +179,8 @@ def _missing(path: KeyPath, detail: ErrorDetails) -> Draft:  # noqa: ARG001 - on
 
 def _unknown(path: KeyPath, detail: ErrorDetails) -> Draft:  # noqa: ARG001
     name = str(path[-1])
-    known = _known(path[:-1])
+    # What another kind of this table has is no help here.
+    known = [key for key in _known(path[:-1]) if key != name]
     what = f"there is no key {shown(name)} here" if len(path) > 1 else f"there is no table {shown(name)}"
     return Draft(path=path, what=what, name=name, known=known)
 

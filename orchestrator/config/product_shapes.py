@@ -21,7 +21,7 @@ def _source_tag(value: object) -> str | None:
     return f"<{found[0]}>" if found else None
 
 
-def _not_empty(value: list[T]) -> list[T]:
+def not_empty(value: list[T]) -> list[T]:
     if not value:
         raise broken("the list is empty", "leave the key out for its default, if it has one")
     return value
@@ -120,7 +120,7 @@ class ArchiveShape(Shape):
 
 Argv = Annotated[list[texts.Text], AfterValidator(_argv)]
 Run = Annotated[
-    Annotated[texts.Script, Tag("<script>")] | Annotated[list[Argv], AfterValidator(_not_empty), Tag("<list>")],
+    Annotated[texts.Script, Tag("<script>")] | Annotated[list[Argv], AfterValidator(not_empty), Tag("<list>")],
     by_type({str: "<script>", list: "<list>"}, "one script, or a list of commands, each a list of strings"),
 ]
 Output = Annotated[
@@ -153,10 +153,10 @@ class ProductShape(Shape):
         default="Dockerfile", description='For recipe "dockerfile": its path in the source.'
     )
     stage: texts.Stage = Field(default="", description='For recipe "dockerfile": the stage whose /out is taken.')
-    outputs: Annotated[list[Output], AfterValidator(_not_empty)] | None = Field(
+    outputs: Annotated[list[Output], AfterValidator(not_empty)] | None = Field(
         default=None, description='What is taken from $OUT. Default for go, cargo and python: ["*"].'
     )
-    targets: Annotated[list[texts.Line], AfterValidator(_not_empty)] = Field(
+    targets: Annotated[list[texts.Line], AfterValidator(not_empty)] = Field(
         default=list(DEFAULT_TARGETS), description="Targets, by name or alias."
     )
     placement: Literal["auto", "native", "cross", "emulate"] = Field(

@@ -7,6 +7,7 @@ from pydantic import Field, Tag
 from orchestrator.config import texts
 from orchestrator.config.base_shape import Shape, by_type
 from orchestrator.config.product_shapes import ProductShape
+from orchestrator.config.signing_shapes import SigningShape
 
 Verdict = Literal["error", "warn", "ignore"]
 
@@ -108,3 +109,4 @@ class MatrixShape(Shape):
     products: dict[texts.Name, ProductShape] = Field(default={}, description="What is built, by name.", min_length=1)
     engine: EngineShape = EngineShape()
     policy: PolicyShape = PolicyShape()
+    signing: SigningShape | None = None

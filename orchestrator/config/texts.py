@@ -33,6 +33,8 @@ _MEMORY = re.compile(r"([1-9][0-9]{0,9})(KiB|MiB|GiB|TiB)")
 _UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _MEMORY_RANGE = (16 * 1024**2, 64 * 1024**4)
 
+PASSPHRASE = re.compile(r"(env):([A-Za-z_][A-Za-z0-9_]{0,127})|(fd):([0-9]{1,4})|", re.ASCII)
+"""Where a passphrase is read from: group 1 or 3 says how, the one after it where."""
 _SANDBOX_PATH = r"(?:/[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*)+"
 _BUILDERS_OWN = frozenset({"out", "src", "tmp"})
 _SYSTEMS_OWN = frozenset(
@@ -260,6 +262,11 @@ Line = Annotated[str, AfterValidator(line)]
 Text = Annotated[str, AfterValidator(text)]
 Script = Annotated[str, AfterValidator(text), AfterValidator(not_empty)]
 FolderPath = Annotated[str, AfterValidator(below)]
+Words = Annotated[str, AfterValidator(line), AfterValidator(not_empty)]
+AnyPath = Words
+"""A path that may leave the project: keys do not lie in it."""
+Fingerprint = Annotated[str, Rule(r"[0-9A-F]{40}", "a full GPG fingerprint (40 hexadecimal digits in upper case)")]
+AgeRecipient = Annotated[str, Rule(r"age1[02-9ac-hj-np-z]{58}", "an age recipient (age1...)")]
 Glob = Annotated[str, AfterValidator(glob)]
 Name = Annotated[str, Rule(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", "a name (letters, digits and . _ + -, at most 64)")]
 TargetName = Annotated[str, Rule(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}", "a target's name (letters, digits and . _ / -)")]

@@ -123,7 +123,21 @@ RULES = (
     Bad("unknown key", BASE.replace('"demo"', '"demo"\nlicence = "MIT"'), 3, 'did you mean "license"?'),
     # tables
     Bad("unknown table", BASE + "[product.x]\n", NEXT, 'did you mean "products"?'),
-    Bad("later table", BASE + "[signing]\nkey = 'x'\n", NEXT, "there is no table 'signing'"),
+    Bad("later table", BASE + "[reproduce]\nkey = 'x'\n", NEXT, "there is no table 'reproduce'"),
+    Bad("no trust file", BASE + "[signing]\nsigners = [{ key_file = 'k' }]\n", NEXT, "signing.trust: this key is mis"),
+    Bad("no signers", BASE + "[signing]\ntrust = 't'\nsigners = []\n", NEXT + 2, "the list is empty"),
+    Bad("no such signer", BASE + "[signing]\ntrust = 't'\nsigners = [{ key = 'k' }]\n", NEXT + 2,
+        "a table with one of key_file, gpg, kms, keyless"),
+    Bad("only gpg", BASE + f"[signing]\ntrust = 't'\nsigners = [{{ gpg = '{'A' * 40}', home = 'g' }}]\n", NEXT + 2,
+        "none of these signers can sign provenance"),
+    Bad("short fingerprint", BASE + "[signing]\ntrust = 't'\nsigners = [{ gpg = 'AB', home = 'g' }]\n", NEXT + 2,
+        "full GPG fingerprint"),
+    Bad("a passphrase", BASE + "[signing]\ntrust = 't'\nsigners = [{ key_file = 'k', passphrase = 'x' }]\n", NEXT + 2,
+        'write "env:NAME", "fd:NUMBER" or "prompt"'),
+    Bad("no recipients", BASE + "[signing]\ntrust = 't'\nsigners = [{ key_file = 'k' }]\n"
+        "encryption = { recipients = [] }\n", NEXT + 3, "the list is empty"),
+    Bad("bad recipient", BASE + "[signing]\ntrust = 't'\nsigners = [{ key_file = 'k' }]\n"
+        "encryption = { recipients = ['age1x'] }\n", NEXT + 3, "an age recipient"),
     Bad("array of products", '[project]\nname = "x"\n[[products]]\nrecipe = "go"\n', 3,
         "it must be a table, not a list"),
     Bad("section is a string", BASE.replace("[project]", 'engine = "docker"\n[project]'), 1, "it must be a table"),
