@@ -3,9 +3,12 @@
 None of them holds a time other than the epoch, or a path of the machine that they were written on.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from builders.model import Cell
 from orchestrator.archive import COMPRESSOR, Packed
@@ -20,6 +23,7 @@ from orchestrator.model import (
     Plan,
     Skipped,
 )
+from orchestrator.trust import ARMOR, ATTESTATION, BUNDLE, CYCLONEDX, ENCRYPTED, SPDX, STATEMENT
 
 SCHEMA = "relbuild/manifest/v1"
 MANIFEST, ARTIFACTS = "manifest.json", "artifacts.json"
@@ -27,6 +31,40 @@ SHA256_SUMS, SHA512_SUMS = "checksums.txt", "checksums.sha512"
 
 RESERVED = frozenset({MANIFEST, ARTIFACTS, SHA256_SUMS, SHA512_SUMS, "index.json"})
 """Names that no artifact may have, whatever their case."""
+
+
+RESERVED_ENDINGS = (
+    SPDX, CYCLONEDX, STATEMENT, BUNDLE, ATTESTATION, ARMOR, ENCRYPTED,
+)  # fmt: skip
+"""What the names of documents and signatures end in: an artifact that did could be taken for one."""
+
+
+class DocumentKind(StrEnum):
+    """What a file beside the artifacts is."""
+
+    SPDX = "sbom-spdx"
+    CYCLONEDX = "sbom-cyclonedx"
+    PROVENANCE = "provenance"
+    CHECKSUMS = "checksums"
+    GORELEASER = "goreleaser"
+
+
+_ENDINGS = {DocumentKind.SPDX: SPDX, DocumentKind.CYCLONEDX: CYCLONEDX, DocumentKind.PROVENANCE: STATEMENT}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A file that describes an artifact (`of`), or all of them (`of` is empty)."""
+
+    path: str
+    kind: DocumentKind
+    content: bytes
+    of: str = ""
+
+    @classmethod
+    def about(cls, artifact: Artifact, kind: DocumentKind, content: bytes) -> Self:
+        """Name a document after the artifact that it describes."""
+        return cls(path=f"{artifact.path}{_ENDINGS[kind]}", kind=kind, content=content, of=str(artifact.path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +85,18 @@ _DIGESTS: dict[str, Callable[[Artifact], str]] = {
 }
 
 
-def checksums(artifacts: Sequence[StagedArtifact], algorithm: str) -> bytes:
+def checksums(artifacts: Sequence[StagedArtifact], documents: Sequence[Document], algorithm: str) -> bytes:
     """Write what `sha256sum -c --strict` reads: digest, two spaces, base name, LF, sorted by name."""
     digest_of = _DIGESTS[algorithm]
-    lines = sorted((str(staged.artifact.path), digest_of(staged.artifact)) for staged in artifacts)
+    lines = [(str(staged.artifact.path), digest_of(staged.artifact)) for staged in artifacts]
+    lines += [(document.path, hashlib.new(algorithm, document.content).hexdigest()) for document in documents]
+    lines.sort()
     return "".join(f"{digest}  {name}\n" for name, digest in lines).encode()
 
 
-def manifest(artifacts: Sequence[StagedArtifact], report: BuildReport, matrix: Matrix) -> bytes:
+def manifest(
+    artifacts: Sequence[StagedArtifact], documents: Sequence[Document], report: BuildReport, matrix: Matrix
+) -> bytes:
     """Write manifest.json: what was released, and how each artifact was made."""
     plan = report.plan
     return canonical_json(
@@ -66,6 +108,7 @@ def manifest(artifacts: Sequence[StagedArtifact], report: BuildReport, matrix: M
             "dirty": plan.dirty,
             "epoch": plan.epoch,
             "artifacts": [_entry(staged, matrix) for staged in artifacts],
+            "documents": [_document(document) for document in sorted(documents, key=lambda each: each.path)],
             "absent": _absent(report),
         }
     )
@@ -106,6 +149,17 @@ def _entry(staged: StagedArtifact, matrix: Matrix) -> dict[str, Json]:
     else:
         entry["executable"] = staged.executable
     return entry
+
+
+def _document(document: Document) -> dict[str, Json]:
+    return {
+        "path": document.path,
+        "kind": document.kind.value,
+        "of": document.of,
+        "size": len(document.content),
+        "sha256": hashlib.sha256(document.content).hexdigest(),
+        "sha512": hashlib.sha512(document.content).hexdigest(),
+    }
 
 
 def _made(built: Built, matrix: Matrix) -> dict[str, Json]:

@@ -87,7 +87,9 @@ def refuse_gaps(matrix: Matrix, plan: Plan) -> None:
         steps = dict.fromkeys(gap.next_step for gap in plan.left_out if gap.next_step)
         raise CellsLeftOut(
             f"the {plan.engine} engine cannot build {len(plan.left_out)} of the cells:\n{lines}",
-            next_step="; or ".join([*steps, "leave them out: left_out = 'warn' in [policy]"]),
+            next_step="; or ".join(
+                [*steps, *(["leave them out: left_out = 'warn' in [policy]"] if plan.cells else [])]
+            ),
         )
 
 

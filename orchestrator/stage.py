@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,8 +18,11 @@ from orchestrator.manifest import (
     ARTIFACTS,
     MANIFEST,
     RESERVED,
+    RESERVED_ENDINGS,
     SHA256_SUMS,
     SHA512_SUMS,
+    Document,
+    DocumentKind,
     StagedArtifact,
     checksums,
     goreleaser_artifacts,
@@ -52,11 +55,20 @@ class _Job:
     root_dir: str = ""
 
 
-def stage(report: BuildReport, matrix: Matrix, dist: Path) -> StagedRelease:
+Describe = Callable[[StagedArtifact, Sequence[Member]], Iterable[Document]]
+"""Makes the documents about an artifact, from it and from what was packed into it."""
+
+
+def _no_documents(_artifact: StagedArtifact, _members: Sequence[Member]) -> tuple[Document, ...]:
+    return ()
+
+
+def stage(report: BuildReport, matrix: Matrix, dist: Path, describe: Describe = _no_documents) -> StagedRelease:
     """Write `dist/staging/<version>/` anew and put it in the place of an older one in one step.
 
-    The same results give the same bytes. Raises StagingError for nothing to stage, names that are reserved, unsafe or
-    used twice, and files that are no longer what was built; DiskFull.
+    Artifacts are packed and described side by side; the same results give the same bytes. Raises StagingError for
+    nothing to stage, names that are reserved, unsafe or used twice, and files that are no longer what was built;
+    DiskFull.
     """
     version = _folder_name(report.plan.version)
     jobs = _jobs(report, matrix)
@@ -65,8 +77,10 @@ def stage(report: BuildReport, matrix: Matrix, dist: Path) -> StagedRelease:
     try:
         with full_disk_named(place), new_folder(place) as folder:
             with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-                staged = tuple(pool.map(lambda job: _write(job, folder, report.plan.epoch), jobs))
-            manifest_sha256 = _write_papers(staged, report, matrix, folder)
+                written = tuple(pool.map(lambda job: _write(job, folder, report.plan.epoch, describe), jobs))
+            staged = tuple(one for one, _ in written)
+            documents = [document for _, documents in written for document in documents]
+            manifest_sha256 = _write_papers(staged, documents, report, matrix, folder)
     except OSError as error:
         raise StagingError(
             f"{escaped(str(place))} cannot be written: {error.strerror} ({escaped(str(error.filename))})",
@@ -166,8 +180,8 @@ def _refuse_bad_names(jobs: Iterable[_Job]) -> None:
     for job in jobs:
         key = collision_key(job.name)
         reason = "holds a slash" if "/" in job.name else unsafe_reason(job.name.encode("utf-8", "surrogateescape"))
-        if key in reserved or reason or job.name.startswith("."):
-            why = "is reserved" if key in reserved else reason or "starts with a dot"
+        if _why_not(key, reserved) or reason or job.name.startswith("."):
+            why = _why_not(key, reserved) or reason or "starts with a dot"
             raise StagingError(f"{job.built.cell.id} would give an artifact named {escaped(job.name)}, which {why}",
                                next_step="choose another archive.name")  # fmt: skip
         other = owners.setdefault(key, job)
@@ -178,33 +192,44 @@ def _refuse_bad_names(jobs: Iterable[_Job]) -> None:
             )
 
 
+def _why_not(key: str, reserved: Collection[str]) -> str:
+    if key in reserved:
+        return "is reserved"
+    ending = next((ending for ending in RESERVED_ENDINGS if key.endswith(ending)), "")
+    return f"ends in {ending}, as documents and signatures do" if ending else ""
+
+
 # --- writing -----------------------------------------------------------------------------------------------------
 
 
-def _write(job: _Job, folder: Path, epoch: int) -> StagedArtifact:
+def _write(job: _Job, folder: Path, epoch: int, describe: Describe) -> tuple[StagedArtifact, tuple[Document, ...]]:
     path = folder / job.name
     if job.format is None:
         packed = write_plain(path, job.members[0])
     else:
         packed = _WRITERS[job.format](path, job.root_dir, job.members, epoch)
-    return StagedArtifact(
+    staged = StagedArtifact(
         artifact=_artifact(job, packed), built=job.built, packed=packed, executable=job.members[0].executable,
         wrapped_in=job.root_dir, format=job.format.value if job.format else "",
     )  # fmt: skip
+    return staged, tuple(describe(staged, job.members))
 
 
-def _write_papers(staged: Sequence[StagedArtifact], report: BuildReport, matrix: Matrix, folder: Path) -> str:
-    """Write what describes the artifacts, and give the digest of the manifest."""
-    papers = {
-        SHA256_SUMS: checksums(staged, "sha256"),
-        SHA512_SUMS: checksums(staged, "sha512"),
-        MANIFEST: manifest(staged, report, matrix),
-        ARTIFACTS: goreleaser_artifacts(staged, report.plan),
-    }
-    for name, text in papers.items():
+def _write_papers(
+    staged: Sequence[StagedArtifact], described: Sequence[Document], report: BuildReport, matrix: Matrix, folder: Path
+) -> str:
+    """Write what describes the artifacts, and give the digest of the manifest, which names all the rest."""
+    papers = [
+        Document(path=SHA256_SUMS, kind=DocumentKind.CHECKSUMS, content=checksums(staged, described, "sha256")),
+        Document(path=SHA512_SUMS, kind=DocumentKind.CHECKSUMS, content=checksums(staged, described, "sha512")),
+        Document(path=ARTIFACTS, kind=DocumentKind.GORELEASER, content=goreleaser_artifacts(staged, report.plan)),
+    ]
+    documents = [*described, *papers]
+    text = manifest(staged, documents, report, matrix)
+    for name, content in [*((each.path, each.content) for each in documents), (MANIFEST, text)]:
         with new_file(folder / name, executable=False) as descriptor:
-            write_all(descriptor, text)
-    return hashlib.sha256(papers[MANIFEST]).hexdigest()
+            write_all(descriptor, content)
+    return hashlib.sha256(text).hexdigest()
 
 
 def _artifact(job: _Job, packed: Packed) -> Artifact:

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import time
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,8 +35,10 @@ from builders.model import (
 )
 from builders.targets import TARGETS
 from orchestrator import folder_swap
+from orchestrator.archive import Member
 from orchestrator.errors import StagingError
 from orchestrator.folder_swap import new_folder
+from orchestrator.manifest import RESERVED_ENDINGS, Document, DocumentKind, StagedArtifact
 from orchestrator.model import (
     ArchiveRules,
     BuildReport,
@@ -477,3 +480,31 @@ def test_an_archive_comes_out_with_real_tar(world: World) -> None:
     program = world.root / "hello_1.2.3_linux_x86_64/bin/hello"
     assert program.read_bytes() == b"program"
     assert os.access(program, os.X_OK)
+
+
+def test_documents_are_named_after_what_they_describe_and_listed(world: World) -> None:
+    world.built("tool", "x86_64", {"bin/tool": b"bytes"})
+
+    def describe(staged: StagedArtifact, members: Sequence[Member]) -> list[Document]:
+        text = f"{staged.artifact.sha256} {len(members)}".encode()
+        return [Document.about(staged.artifact, DocumentKind.SPDX, text)]
+
+    release = stage(world.report(), world.matrix(), world.root / "dist", describe)
+    folder = release.folder
+    name = "hello_1.2.3_linux_x86_64.tar.gz"
+    document = (folder / f"{name}.spdx.json").read_bytes()
+    assert document.startswith(hashlib.sha256((folder / name).read_bytes()).hexdigest().encode())
+    listed = {entry["path"]: entry for entry in papers(release, "manifest.json")["documents"]}
+    assert set(listed) == {f"{name}.spdx.json", "checksums.txt", "checksums.sha512", "artifacts.json"}
+    for path, entry in listed.items():
+        assert entry["sha256"] == hashlib.sha256((folder / path).read_bytes()).hexdigest()
+    assert listed[f"{name}.spdx.json"]["of"] == name
+    assert f"{hashlib.sha256(document).hexdigest()}  {name}.spdx.json\n" in (folder / "checksums.txt").read_text()
+
+
+@pytest.mark.parametrize("ending", RESERVED_ENDINGS)
+def test_no_artifact_may_look_like_a_document(world: World, ending: str) -> None:
+    world.product("tool", None)
+    world.built("tool", "x86_64", {f"x{ending}": b"bytes"})
+    with pytest.raises(StagingError, match="as documents and signatures do"):
+        world.stage()
