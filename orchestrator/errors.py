@@ -25,6 +25,20 @@ RelbuildError
       +-- KeyRefused         70   a key file is missing, readable by others, a link, or no key
       +-- PassphraseWrong    71   no passphrase, or not that of the key
       +-- SbomFailed         74   no SBOM could be made
+ +-- PublicationError     39   anything else while publishing
+      +-- VerificationRequired 30  verification is required and not passed
+      +-- ValidationRequired  31   validation is required and not passed
+      +-- DuplicateVersion    32   the version is published or claimed already, with other bytes
+      +-- MetadataMissing     33   manifest, SBOM or provenance is missing
+      +-- SignatureRequired   34   a signature is required and missing
+      +-- EncryptionRequired  35   encryption is required and missing
+      +-- RepositoryError     36   the repository is unreachable, refuses, or does not enforce conditions
+           +-- KeyTaken       93   an object that was to be created is there already
+           +-- KeyMissing     94   an object is not there
+           +-- PointerMoved   95   somebody else swapped the pointer first
+           +-- OutcomeUnknown 96   an answer was lost: the write may or may not have happened
+      +-- AtomicPublishError  37   interrupted; the state line tells which side of the claim
+      +-- PolicyViolation     38   any other rule, or several at once
  +-- NotReady             92   `doctor` found something that stops the run
 """
 
@@ -159,3 +173,62 @@ class PassphraseWrong(SigningFailed):
 
 class SbomFailed(SigningFailed):
     exit_code = 74
+
+
+# --- publication -------------------------------------------------------------------------------------------------
+
+
+class PublicationError(RelbuildError):
+    exit_code = 39
+
+
+class VerificationRequired(PublicationError):
+    exit_code = 30
+
+
+class ValidationRequired(PublicationError):
+    exit_code = 31
+
+
+class DuplicateVersion(PublicationError):
+    exit_code = 32
+
+
+class MetadataMissing(PublicationError):
+    exit_code = 33
+
+
+class SignatureRequired(PublicationError):
+    exit_code = 34
+
+
+class EncryptionRequired(PublicationError):
+    exit_code = 35
+
+
+class RepositoryError(PublicationError):
+    exit_code = 36
+
+
+class KeyTaken(RepositoryError):
+    exit_code = 93
+
+
+class KeyMissing(RepositoryError):
+    exit_code = 94
+
+
+class PointerMoved(RepositoryError):
+    exit_code = 95
+
+
+class OutcomeUnknown(RepositoryError):
+    exit_code = 96
+
+
+class AtomicPublishError(PublicationError):
+    exit_code = 37
+
+
+class PolicyViolation(PublicationError):
+    exit_code = 38
