@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from builders.model import BuildEvents, BuiltFile, Cell, Libc, Placement, Recipe, SmokeResult, Toolchain
+from builders.model import BuildEvents, BuiltFile, Cell, Libc, Material, Placement, Recipe, SmokeResult, Toolchain
 from builders.targets import Target
 
 
@@ -33,3 +33,9 @@ class Builder(Protocol):
 
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
         """Run the cell's smoke tests against the files in `out_dir`. Raises SmokeFailed."""
+
+    def materials(self, cell: Cell) -> tuple[Material, ...]:
+        """Name what the cell's toolchain consists of, sorted. Starts nothing where an earlier answer was kept.
+
+        Raises a BuildError where the toolchain cannot be asked.
+        """

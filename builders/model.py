@@ -171,6 +171,21 @@ class BuiltFile:
     executable: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """A thing that a toolchain consists of. `purl` is a package URL; what nobody knows is empty.
+
+    `license` is as the thing itself names it, an SPDX expression or not. `sha256` is that of what stands for its
+    content: the record of a wheel, the identity of an image.
+    """
+
+    name: str
+    version: str
+    purl: str
+    license: str = ""
+    sha256: str = ""
+
+
 class SmokeHow(StrEnum):
     """On what a smoke test ran."""
 
@@ -199,3 +214,6 @@ class BuildEvents(Protocol):
 
     def step(self, text: str) -> None:
         """Take one line about what the builder itself does."""
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Take a document about the build, which is kept with the cell. `name` is a plain file name."""

@@ -40,6 +40,7 @@ class CellLog:
         self._pending = b""
         self._written = 0
         self._dropped = 0
+        self.documents: dict[str, bytes] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w", encoding="utf-8", buffering=1 << 16)
 
@@ -71,6 +72,10 @@ class CellLog:
         """Take one line about what the builder itself does."""
         self.remark(text)
         self._on_step(text)
+
+    def attach(self, name: str, content: bytes) -> None:
+        """Take a document about the build; one of the same name gives way."""
+        self.documents[name] = content
 
     def remark(self, text: str) -> None:
         """Write a line of relbuild's own that only readers of the log want."""

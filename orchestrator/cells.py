@@ -1,7 +1,8 @@
 """What is kept of finished cells, by key: their files, what the checks said, how long they took.
 
 cells/<key>/files/...      what the recipe gave
-cells/<key>/build.json     their digests; written last, so that a folder with it is whole
+cells/<key>/documents/...  what the builder itself said of the build
+cells/<key>/build.json     the digests of both; written last, so that a folder with it is whole
 cells/<key>/checks.json    what the truth gate and the smoke tests said of them
 cells/times.json           seconds of the last build of each cell
 """
@@ -13,24 +14,30 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from builders.errors import BuildError
 from builders.hashing import file_sha256
 from builders.local.local_builder import remove_folder
 from builders.model import BuiltFile, Cell, CellKey, SmokeHow, SmokeResult
+from builders.names import escaped, unsafe_reason
 from orchestrator.model import Finding, GateRules, Verdict
 
 _SCHEMA = 1
+_DOCUMENTS = "documents"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptBuild:
+    """What a build gave. `documents` are small, and held by name."""
+
     files: tuple[BuiltFile, ...]
     seconds: float
+    documents: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +68,9 @@ class CellStore:
             return None
         try:
             files = tuple(_built_file(entry) for entry in data["files"])
-            kept = KeptBuild(files=files, seconds=float(data["seconds"]))
-        except (KeyError, TypeError, ValueError):
+            documents = _documents(self._folder / key / _DOCUMENTS, data.get("documents", []))
+            kept = KeptBuild(files=files, seconds=float(data["seconds"]), documents=documents)
+        except (KeyError, TypeError, ValueError, OSError):
             return None
         return kept if all(_intact(self.files_of(key), file) for file in files) else None
 
@@ -82,7 +90,9 @@ class CellStore:
         """Move a room's files to their key, replacing what was there. A kill leaves the old or the new, or neither."""
         room = files_folder.parent
         entries = [{**dataclasses.asdict(file), "path": str(file.path)} for file in build.files]
-        _write(room / "build.json", {"schema": _SCHEMA, "seconds": build.seconds, "files": entries})
+        documents = _keep_documents(room / _DOCUMENTS, build.documents)
+        whole = {"schema": _SCHEMA, "seconds": build.seconds, "files": entries, "documents": documents}
+        _write(room / "build.json", whole)
         place = self._folder / key
         if place.exists():
             remove_folder(place)
@@ -93,11 +103,14 @@ class CellStore:
         data = _read(self._folder / cell.key / "checks.json")
         if data is None or data.get("of") != _checks_key(cell, rules):
             return None
-        smoke = data["smoke"]
-        return KeptChecks(
-            findings=tuple(_finding(entry) for entry in data["findings"]),
-            smoke=SmokeResult(how=SmokeHow(smoke["how"]), tests=smoke["tests"], note=smoke["note"]),
-        )
+        try:
+            smoke = data["smoke"]
+            return KeptChecks(
+                findings=tuple(_finding(entry) for entry in data["findings"]),
+                smoke=SmokeResult(how=SmokeHow(smoke["how"]), tests=smoke["tests"], note=smoke["note"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
 
     def keep_checks(self, cell: Cell, rules: GateRules, checks: KeptChecks) -> None:
         """Remember passed checks. A smoke test that could not run is tried again next time."""
@@ -147,6 +160,36 @@ def _built_file(entry: Mapping[str, Any]) -> BuiltFile:
         sha512=str(entry["sha512"]),
         executable=bool(entry["executable"]),
     )
+
+
+def _keep_documents(folder: Path, documents: Mapping[str, bytes]) -> list[dict[str, object]]:
+    """Write the documents of a build, and give what build.json says of them."""
+    entries: list[dict[str, object]] = []
+    for name, content in sorted(documents.items()):
+        if not _is_name(name):
+            raise BuildError(f"a builder attached a document called {escaped(name)}, which is no file name")
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+        entries.append({"name": name, "size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+    return entries
+
+
+def _is_name(name: str) -> bool:
+    return "/" not in name and not unsafe_reason(name.encode("utf-8", "surrogateescape"))
+
+
+def _documents(folder: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+    """Read kept documents. Raises ValueError or OSError for one that is not what was kept."""
+    documents = {}
+    for entry in entries:
+        name = str(entry["name"])
+        if not _is_name(name):
+            raise ValueError(name)
+        content = (folder / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+            raise ValueError(name)
+        documents[name] = content
+    return documents
 
 
 def _finding(entry: Mapping[str, Any]) -> Finding:

@@ -4,10 +4,9 @@ None of them holds a time other than the epoch, or a path of the machine that th
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Self
 
 from builders.model import Cell
@@ -23,6 +22,7 @@ from orchestrator.model import (
     Plan,
     Skipped,
 )
+from orchestrator.places import neutral, places
 from orchestrator.trust import ARMOR, ATTESTATION, BUNDLE, CYCLONEDX, ENCRYPTED, SPDX, STATEMENT
 
 SCHEMA = "relbuild/manifest/v1"
@@ -164,38 +164,26 @@ def _document(document: Document) -> dict[str, Json]:
 
 def _made(built: Built, matrix: Matrix) -> dict[str, Json]:
     cell, smoke = built.cell, built.smoke
-    places = _places(built, matrix)
+    names = places(built, matrix)
     return {
         "cell": cell.id,
         "key": cell.key,
         "builder": cell.builder,
         "placement": cell.placement.value,
-        "isolation": _neutral(cell.toolchain.isolation, places),
+        "isolation": neutral(cell.toolchain.isolation, names),
         "toolchain": {"name": cell.toolchain.name, "digest": cell.toolchain.identity},
-        "source": {"digest": cell.source.digest, "origin": _neutral(cell.source.origin, places)},
-        "smoke": {"how": smoke.how.value, "tests": smoke.tests, "note": _neutral(smoke.note, places)},
+        "source": {"digest": cell.source.digest, "origin": neutral(cell.source.origin, names)},
+        "smoke": {"how": smoke.how.value, "tests": smoke.tests, "note": neutral(smoke.note, names)},
         "findings": [
             {
                 "path": str(finding.path),
                 "rule": finding.rule,
-                "text": _neutral(finding.text, places),
+                "text": neutral(finding.text, names),
                 "verdict": finding.verdict.value,
             }
             for finding in built.findings
         ],
     }
-
-
-def _places(built: Built, matrix: Matrix) -> Mapping[str, str]:
-    """Give the paths of this machine that a note may name, and what to call them, longer ones first."""
-    named: dict[Path, str] = {built.cell.source.root: "$SOURCE", built.folder: "$OUT", matrix.root: "$PROJECT"}
-    return {str(path): named[path] for path in sorted(named, key=lambda path: -len(str(path))) if path.parent != path}
-
-
-def _neutral(text: str, places: Mapping[str, str]) -> str:
-    for path, name in places.items():
-        text = text.replace(path, name)
-    return text
 
 
 def _absent(report: BuildReport) -> list[Json]:

@@ -222,6 +222,8 @@ class Built:
     smoke: SmokeResult
     seconds: float
     from_cache: bool
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+    """What the builder itself says of the build, by name, as it was kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

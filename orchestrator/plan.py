@@ -12,7 +12,7 @@ from builders.targets import Target, near
 from orchestrator.errors import UnknownName
 from orchestrator.model import CacheState, LeftOut, Matrix, PlacementWish, Plan, PlannedCell, Product
 
-KEY_SCHEMA = 1
+KEY_SCHEMA = 2
 """Raised when a builder starts to give other bytes for the same cell."""
 
 FindToolchain = Callable[[str, Recipe, Target, Libc, Placement], Toolchain]

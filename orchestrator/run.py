@@ -119,9 +119,10 @@ class _Crew:
     def work(self, cell: Cell, slots: Slots) -> CellResult:
         with slots.taken(cell.limits, self.stop.cancelled):
             result = self._result(cell)
+            # While the slot is still taken, so that no waiting cell starts in between.
+            if isinstance(result, Failed) and self.rules.fail_fast and cell.required:
+                self.stop.fail_fast(cell.id)
         self.observer(CellFinished(result=result))
-        if isinstance(result, Failed) and self.rules.fail_fast and cell.required:
-            self.stop.fail_fast(cell.id)
         return result
 
     def _result(self, cell: Cell) -> CellResult:
@@ -162,7 +163,7 @@ class _Crew:
             log.remark(cell.toolchain.isolation)
             log.step(cell.toolchain.description)
             files = self.builders[cell.builder].build(cell, room, log)
-            kept = KeptBuild(files=files, seconds=time.monotonic() - started)
+            kept = KeptBuild(files=files, seconds=time.monotonic() - started, documents=log.documents)
             self.store.keep(cell.key, room, kept)
             with self.times:
                 self.store.remember_time(cell, kept.seconds)
@@ -194,6 +195,7 @@ class _Crew:
             smoke=checks.smoke,
             seconds=kept.seconds,
             from_cache=from_cache,
+            documents=kept.documents,
         )
 
     def _log(self, cell: Cell, path: Path) -> CellLog:

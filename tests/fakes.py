@@ -15,6 +15,7 @@ from builders.model import (
     CommandRecipe,
     Digest,
     Libc,
+    Material,
     OutputPattern,
     Placement,
     Recipe,
@@ -115,6 +116,10 @@ class FakeBuilder:
         with self.lock:
             self.smoked.append(cell.id)
         return self.smoke_result
+
+    def materials(self, cell: Cell) -> tuple[Material, ...]:
+        name, digest_text = cell.toolchain.name, cell.toolchain.identity.removeprefix("sha256:")
+        return (Material(name=name, version="1", purl=f"pkg:generic/{name}@1", license="MIT", sha256=digest_text),)
 
 
 def _built(path: Path, root: Path) -> BuiltFile:

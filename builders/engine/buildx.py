@@ -34,7 +34,7 @@ class Solve:
     """One `docker buildx build`. `output` is an exporter with its settings, such as {"type": "local", "dest": ...}.
 
     `contexts` are named build contexts; `fresh` uses no layer of an earlier solve; `cache` is a folder to read layers
-    from and write them to.
+    from and write them to; `provenance` has BuildKit write all that it knows of the solve into a "local" output.
     """
 
     context: Path
@@ -80,8 +80,8 @@ def argv(solve: Solve) -> list[str]:
         solve.context, file=solve.dockerfile, platforms=list(solve.platforms), output=dict(solve.output),
         build_args=dict(solve.args), build_contexts=dict(solve.contexts), labels=dict(solve.labels),
         target=solve.stage or None, network=None if solve.network else "none", cache=not solve.fresh,
-        provenance=solve.provenance, metadata_file=solve.metadata, progress="plain", stream_logs=True,
-        **_cache(solve.cache),
+        provenance={"mode": "max"} if solve.provenance else False, metadata_file=solve.metadata, progress="plain",
+        stream_logs=True, **_cache(solve.cache),
     )  # fmt: skip
     return [str(docker), *"".join(printed).split("\0")[:-1]]
 

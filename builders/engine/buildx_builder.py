@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from builders import outputs, sources
-from builders.engine import buildx, emulated, image_builds, image_lookup, smoke_runs, toolchains
+from builders import materials, outputs, sources
+from builders.engine import buildx, emulated, image_builds, image_lookup, image_materials, smoke_runs, toolchains
 from builders.engine.container import connect
 from builders.engine.spec import ImageFacts, check_mounts
 from builders.errors import BuildError, TimedOut, ToolchainUnavailable
@@ -27,6 +27,7 @@ from builders.model import (
     Digest,
     DockerfileRecipe,
     Libc,
+    Material,
     Placement,
     Recipe,
     SmokeResult,
@@ -35,25 +36,28 @@ from builders.model import (
 from builders.targets import Target
 
 _ISOLATION = "BuildKit: a private container for each step, no network unless asked; memory and CPU are not bounded"
-_PROVENANCE = "provenance.json"
+PROVENANCE = "buildkit-provenance.json"
+"""The name under which BuildKit's own provenance is attached to a build."""
 
 
 class BuildxBuilder:
     """The Builder for Dockerfiles and for emulated recipes.
 
     `fresh` uses no layer of an earlier solve; `cache` is a folder of layers, one scope per target below it; `records`
-    is a folder for BuildKit's metadata and provenance of each cell.
+    is a folder for BuildKit's metadata and provenance of each cell; `material_cache` one for what images said.
     """
 
     name = "buildx"
 
     def __init__(
-        self, *, run: str = "", fresh: bool = False, cache: Path | None = None, records: Path | None = None
-    ) -> None:
+        self, *, run: str = "", fresh: bool = False, cache: Path | None = None, records: Path | None = None,
+        material_cache: Path | None = None,
+    ) -> None:  # fmt: skip
         self._run = run or uuid.uuid4().hex[:12]
         self._fresh = fresh
         self._cache = cache
         self._records = records
+        self._material_cache = material_cache
 
     def toolchain(self, recipe: Recipe, target: Target, libc: Libc, placement: Placement) -> Toolchain:
         """Name what would build this. Raises ToolchainUnavailable where the emulated image is not here."""
@@ -98,16 +102,33 @@ class BuildxBuilder:
             with _named(cell):
                 buildx.run(solve, on_output=events.output, cancelled=events.cancelled,
                            timeout_s=cell.limits.timeout_s, what=cell.id)  # fmt: skip
-            self._record(cell, work)
+            self._record(cell, work, events)
             return outputs.collect(_outputs_folder(work / "result"), cell.outputs, out_dir, cell_id=cell.id)
 
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
         """Run the tests in a container of the target's platform."""
         return smoke_runs.run_tests(cell, out_dir, events, run=self._run, find_base=image_lookup.find_base)
 
-    def _record(self, cell: Cell, work: Path) -> None:
-        """Keep what BuildKit says of the solve, and take it out of the outputs."""
-        said = {"metadata": work / "metadata.json", "provenance": work / "result" / _PROVENANCE}
+    def materials(self, cell: Cell) -> tuple[Material, ...]:
+        """Name the base images of a Dockerfile, or the packages of the image that a recipe is emulated in."""
+
+        def ask() -> tuple[Material, ...]:
+            if isinstance(cell.recipe, DockerfileRecipe):
+                return _base_images(cell.recipe, cell.target)
+            with connect() as engine:
+                return image_materials.of_toolchain(engine, cell, run=self._run)
+
+        return materials.kept_or_made(self._material_cache, cell.toolchain.identity, ask)
+
+    def _record(self, cell: Cell, work: Path, events: BuildEvents) -> None:
+        """Hand on what BuildKit says of the solve, and take it out of the outputs."""
+        said = {"metadata": work / "metadata.json", "provenance": _provenance_file(work)}
+        if not said["provenance"].is_file():
+            raise BuildError(
+                f"{cell.id}: BuildKit gave no provenance of its solve",
+                next_step="use an engine with BuildKit 0.11 or newer: `ci/engine up` sets one up",
+            )
+        events.attach(PROVENANCE, said["provenance"].read_bytes())
         for kind, path in said.items():
             if self._records is not None and path.is_file():
                 self._records.mkdir(parents=True, exist_ok=True)
@@ -120,7 +141,7 @@ class BuildxBuilder:
         scope = None if self._cache is None else self._cache / cell.target.name
         return buildx.Solve(
             context=work / "src", dockerfile=work / "src" / recipe.dockerfile, platforms=(cell.target.oci,),
-            output={"type": "local", "dest": str(work / "result")}, stage=recipe.stage, args=_build_args(cell),
+            output=_output(work), stage=recipe.stage, args=_build_args(cell),
             contexts=_mounted(cell, work) | {name: f"docker-image://{reference}" for name, reference, _ in
                                              _own_images(recipe, cell.target)},
             network=cell.network, fresh=self._fresh, cache=scope, provenance=True, metadata=work / "metadata.json",
@@ -178,6 +199,14 @@ def _own_images(recipe: DockerfileRecipe, target: Target) -> tuple[tuple[str, st
     )
 
 
+def _base_images(recipe: DockerfileRecipe, target: Target) -> tuple[Material, ...]:
+    own = {name: image.identity for name, _, image in _own_images(recipe, target)}
+    return tuple(
+        materials.image(name, own.get(name) or (f"sha256:{digest}" if digest else ""), target.oci)
+        for name, _, digest in (image.partition("@sha256:") for image in recipe.images)
+    )
+
+
 def _build_args(cell: Cell) -> dict[str, str]:
     return {
         **cell.env,
@@ -203,7 +232,7 @@ def _emulated_solve(cell: Cell, recipe: CommandRecipe, work: Path, events: Build
     emulated.write_job(cell, recipe, image, job)
     return buildx.Solve(
         context=job, dockerfile=job / "Dockerfile", platforms=(cell.target.oci,),
-        output={"type": "local", "dest": str(work / "result")}, args={"SOURCE_DATE_EPOCH": str(cell.epoch)},
+        output=_output(work), args={"SOURCE_DATE_EPOCH": str(cell.epoch)},
         contexts={"src": str(work / "src"), "job": str(job), **_mounted(cell, work)},
         network=cell.network, fresh=True, provenance=True, metadata=work / "metadata.json",
     )  # fmt: skip
@@ -229,6 +258,15 @@ def _mounted(cell: Cell, work: Path) -> dict[str, str]:
         sources.write_tree(mount.tree, work / f"mount{number}", epoch=cell.epoch)
         folders[f"mount{number}"] = str(work / f"mount{number}")
     return folders
+
+
+def _output(work: Path) -> dict[str, str]:
+    # A random name, which no recipe can know: no file of a build takes the place of BuildKit's own word.
+    return {"type": "local", "dest": str(work / "result"), "attestation-prefix": f"{work.name}."}
+
+
+def _provenance_file(work: Path) -> Path:
+    return work / "result" / f"{work.name}.provenance.json"
 
 
 def _outputs_folder(result: Path) -> Path:

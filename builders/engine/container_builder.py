@@ -5,8 +5,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from builders import outputs, recipe_env, sources
-from builders.engine import image_lookup, owner, smoke_runs, tars, toolchains
+from builders import materials, outputs, recipe_env, sources
+from builders.engine import image_lookup, image_materials, owner, smoke_runs, tars, toolchains
 from builders.engine.container import Engine, connect
 from builders.engine.pump import watch
 from builders.engine.room import Room, remove_leftovers
@@ -18,6 +18,7 @@ from builders.model import (
     Cell,
     CommandRecipe,
     Libc,
+    Material,
     Placement,
     Recipe,
     SmokeResult,
@@ -29,12 +30,16 @@ _MEGABYTE = 1 << 20
 
 
 class ContainerBuilder:
-    """The Builder for containers. `run` names this run in the labels of what it makes in the engine."""
+    """The Builder for containers. `run` names this run in the labels of what it makes in the engine.
+
+    `material_cache` is a folder for what images said of themselves.
+    """
 
     name = "container"
 
-    def __init__(self, *, run: str = "") -> None:
+    def __init__(self, *, run: str = "", material_cache: Path | None = None) -> None:
         self._run = run or uuid.uuid4().hex[:12]
+        self._material_cache = material_cache
         self._found: dict[str, Toolchain] = {}
         """One image serves all targets, and the engine is asked once for each: a run lives shorter than its images."""
 
@@ -86,6 +91,15 @@ class ContainerBuilder:
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
         """Run the tests in a container of the target's platform."""
         return smoke_runs.run_tests(cell, out_dir, events, run=self._run, find_base=image_lookup.find_base)
+
+    def materials(self, cell: Cell) -> tuple[Material, ...]:
+        """Name the packages of the cell's image."""
+
+        def ask() -> tuple[Material, ...]:
+            with connect() as engine:
+                return image_materials.of_toolchain(engine, cell, run=self._run)
+
+        return materials.kept_or_made(self._material_cache, cell.toolchain.identity, ask)
 
     def _spec(self, cell: Cell, recipe: CommandRecipe, image: ImageFacts, *, tools: bool) -> ContainerSpec:
         paths = recipe_env.SandboxPaths(tools=toolchains.TOOLS if tools else "")

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builders import command, outputs, recipe_env, smoke, sources
+from builders import command, materials, outputs, recipe_env, smoke, sources
 from builders.errors import CommandFailed, TimedOut, ToolchainUnavailable
-from builders.local import local_toolchains, sandbox, zig_cache
+from builders.local import local_materials, local_toolchains, sandbox, zig_cache
 from builders.local.local_toolchains import LocalToolchain
 from builders.local.sandbox import Bind, Isolation, Room
 from builders.model import (
@@ -20,6 +20,7 @@ from builders.model import (
     Cell,
     CommandRecipe,
     Libc,
+    Material,
     Placement,
     Recipe,
     SmokeResult,
@@ -48,7 +49,8 @@ class _Workshop:
 class LocalBuilder:
     """Runs recipes on this machine, as far apart from it as `sandbox` finds possible.
 
-    `work` is a folder for what dies with each cell, `cache` one for what Zig may keep between runs.
+    `work` is a folder for what dies with each cell, `cache` one for what is kept between runs:
+    Zig's own, and what toolchains consist of.
     """
 
     name = "local"
@@ -101,6 +103,17 @@ class LocalBuilder:
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
         """Run the tests on this machine, or under QEMU."""
         return smoke.run_on_host(cell, out_dir, events.cancelled)
+
+    def materials(self, cell: Cell) -> tuple[Material, ...]:
+        """Name the compilers of this machine that the cell is built with."""
+        recipe = cell.recipe
+        if not isinstance(recipe, CommandRecipe):
+            raise ToolchainUnavailable(f"{cell.id}: the local builder cannot build a Dockerfile")
+        return materials.kept_or_made(
+            self._cache / materials.FOLDER,
+            cell.toolchain.identity,
+            lambda: local_materials.of_toolchain(self._find(recipe, cell.target, cell.libc), cell.target),
+        )
 
     def _find(self, recipe: CommandRecipe, target: Target, libc: Libc) -> LocalToolchain:
         moved = sandbox.available() is Isolation.BUBBLEWRAP

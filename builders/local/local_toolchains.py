@@ -82,7 +82,7 @@ def _zig(target: Target, libc: Libc, *, moved: bool, tools: str) -> LocalToolcha
     version = importlib.metadata.version("ziglang")
     return LocalToolchain(
         name="zig",
-        identity=_digest(f"zig {_zig_record()} {triple} {target.zig_cpu}"),
+        identity=_digest(f"zig {zig_record()} {triple} {target.zig_cpu}"),
         description=f"zig {version} for {triple}",
         roots={inside: folder},
         wrappers=recipe_env.zig_wrappers(f"{inside}/zig", target, libc.kind, floor),
@@ -163,7 +163,7 @@ def _zig_folder() -> Path | None:
 
 
 @functools.cache
-def _zig_record() -> str:
+def zig_record() -> str:
     """Give the digest over the wheel's own list of file digests: the compiler's content, without reading 400 MB."""
     record = importlib.metadata.distribution("ziglang").read_text("RECORD") or ""
     lines = sorted(

@@ -32,30 +32,34 @@ EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 
 @dataclass(frozen=True)
 class Subject:
-    """A builder under test, the target that it builds for here, and how it places the cell."""
+    """A builder under test, the target that it builds for here, how it places the cell, where materials are kept."""
 
     builder: Builder
     target: Target
     placement: Placement
+    kept: Path
 
 
-def _container(_folder: Path) -> Subject:
+def _container(folder: Path) -> Subject:
     require_engine()
     image_builds.prepare([("gcc", container.engine_facts().os_arch)], print)
-    return Subject(container_builder.ContainerBuilder(), engine_target(), Placement.NATIVE)
+    builder = container_builder.ContainerBuilder(material_cache=folder / "materials")
+    return Subject(builder, engine_target(), Placement.NATIVE, folder / "materials")
 
 
-def _buildx(_folder: Path) -> Subject:
+def _buildx(folder: Path) -> Subject:
     # The engine's own platform: the same path as an emulated one, without QEMU's slowness.
     require_engine()
     image_builds.prepare([("gcc", container.engine_facts().os_arch)], print)
-    return Subject(buildx_builder.BuildxBuilder(), engine_target(), Placement.EMULATE)
+    builder = buildx_builder.BuildxBuilder(material_cache=folder / "materials")
+    return Subject(builder, engine_target(), Placement.EMULATE, folder / "materials")
 
 
 def _local(folder: Path) -> Subject:
     # One folder for what Zig prepares, beside those of all tests of this worker.
-    builder = local_builder.LocalBuilder(work=folder / "work", cache=folder.parents[1] / "zig-cache")
-    return Subject(builder, targets.host(), Placement.NATIVE)
+    cache = folder.parents[1] / "zig-cache"
+    builder = local_builder.LocalBuilder(work=folder / "work", cache=cache)
+    return Subject(builder, targets.host(), Placement.NATIVE, cache / "materials")
 
 
 SUBJECTS: dict[str, Callable[[Path], Subject]] = {"container": _container, "buildx": _buildx, "local": _local}
@@ -261,3 +265,24 @@ def test_a_smoke_test_that_fails_shows_what_it_printed(subject: Subject, make: M
 
 def test_no_smoke_test_is_no_result(subject: Subject, make: MakeCell, program: Path) -> None:
     assert subject.builder.smoke(make("true"), program, Recorded()).how is SmokeHow.NONE
+
+
+def test_materials_say_what_the_toolchain_consists_of(subject: Subject, make: MakeCell) -> None:
+    found = subject.builder.materials(make("true"))
+    assert {"gcc", "gcc-12", "gcc-14", "ziglang"} & {one.name for one in found}
+    assert all(one.version and one.purl.startswith(f"pkg:{one.purl[4:].partition('/')[0]}/") for one in found)
+    assert list(found) == sorted(set(found), key=lambda one: (one.name, one.version, one.purl))
+    assert subject.builder.materials(make("true")) == found
+
+
+def test_materials_are_asked_for_once(subject: Subject, make: MakeCell) -> None:
+    cell = make("true")
+    found = subject.builder.materials(cell)
+    place = subject.kept / f"{cell.toolchain.identity.removeprefix('sha256:')}.json"
+    whole = place.read_bytes()
+    place.write_bytes(whole.replace(found[0].version.encode(), b"from-the-cache"))
+    assert "from-the-cache" in {one.version for one in subject.builder.materials(cell)}
+    place.write_bytes(whole[:-9])
+    assert subject.builder.materials(cell) == found
+    assert place.read_bytes() == whole
+    assert [path.name for path in place.parent.iterdir() if path.name.startswith(".")] == []

@@ -29,6 +29,7 @@ class Recorded:
     log: bytearray = field(default_factory=bytearray)
     steps: list[str] = field(default_factory=list)
     stop_at: bytes = b""
+    documents: dict[str, bytes] = field(default_factory=dict)
 
     def output(self, chunk: bytes) -> None:
         self.log += chunk
@@ -37,6 +38,9 @@ class Recorded:
 
     def step(self, text: str) -> None:
         self.steps.append(text)
+
+    def attach(self, name: str, content: bytes) -> None:
+        self.documents[name] = content
 
 
 def require_engine() -> None:
