@@ -1,23 +1,31 @@
 """All stages in order: the page to read first.
 
-matrix.toml -> Matrix -> World -> Plan -> BuildReport -> StagedRelease
+matrix.toml -> Matrix -> World -> Plan -> BuildReport -> StagedRelease -> SignedRelease -> VerifiedRelease
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from builders.errors import BuildError, CellError, CellsLeftOut, Interrupted, RelbuildError
 from builders.interface import Builder
+from builders.model import Cell, Material
 from builders.targets import Target, host
-from orchestrator import stage, survey
+from orchestrator import documents, stage, survey, verify
 from orchestrator.cells import CellStore
-from orchestrator.errors import BestEffortFailed, NothingToDo
+from orchestrator.errors import BestEffortFailed, NothingToDo, TrustInvalid, UntrustedKey
 from orchestrator.events import Note, Observer
 from orchestrator.model import BuildReport, Failed, Matrix, Plan, Product, Skipped, StagedRelease, Verdict
 from orchestrator.plan import Selection, World, make_plan, select
 from orchestrator.run import RunRules, Stop, run_plan
+from orchestrator.signing import sign
+from orchestrator.signing.interface import Blob, Signer, Statement
+from orchestrator.signing.openers import open_signers
+from orchestrator.signing.passphrase import Passphrases
+from orchestrator.signing_rules import SigningRules
+from orchestrator.trust import KeyId, SignedRelease, VerifiedRelease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +41,15 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run gave. `staged` is None where a required cell is missing; `error` then says why."""
+    """What a run gave. `staged` is None where a required cell is missing; `error` then says why.
+
+    `verified` is None where nobody signs, and where signing or verifying failed for the reason of `error`.
+    """
 
     report: BuildReport
     staged: StagedRelease | None
     error: RelbuildError | None
+    verified: VerifiedRelease | None = None
 
 
 def plan_release(matrix: Matrix, selection: Selection, engine: Engine, dist: Path, observer: Observer) -> Plan:
@@ -73,8 +85,77 @@ def build_release(
     refuse_gaps(matrix, plan)
     report = run_plan(plan, builders=engine.builders, dist=dist, rules=rules, observer=observer, stop=stop)
     error = verdict(report, stop)
-    staged = None if error else stage.stage(report, matrix, dist)
+    staged = None if error else stage_release(report, matrix, engine, dist)
     return Outcome(report=report, staged=staged, error=error)
+
+
+def trusted(outcome: Outcome, matrix: Matrix, passphrases: Passphrases) -> Outcome:
+    """Sign and verify what a run staged, if `[signing]` says so."""
+    if outcome.staged is None or matrix.signing is None:
+        return outcome
+    try:
+        verified = trust_release(outcome.staged, matrix.signing, open_signers(matrix.signing, None, passphrases))
+    except RelbuildError as error:
+        return dataclasses.replace(outcome, error=error)
+    return dataclasses.replace(outcome, verified=verified)
+
+
+def stage_release(report: BuildReport, matrix: Matrix, engine: Engine, dist: Path) -> StagedRelease:
+    """Stage what was built, each artifact with its SBOMs and its provenance."""
+
+    def materials_of(cell: Cell) -> tuple[Material, ...]:
+        return engine.builders[cell.builder].materials(cell)
+
+    describe = documents.describer(report.plan, matrix, materials_of, dist / "cache")
+    return stage.stage(report, matrix, dist, describe)
+
+
+def check_trust(rules: SigningRules, now: datetime) -> None:
+    """Refuse a trust file that would refuse the release, before anything is built. No private key is read."""
+    trust = verify.load_trust(rules.trust)
+    if problems := trust.problems(now):
+        raise TrustInvalid(
+            f"{rules.trust} {'; it '.join(problems)}", next_step="`relbuild keys rotate` writes its next version"
+        )
+
+
+def sign_release(staged: StagedRelease, rules: SigningRules, passphrases: Passphrases) -> SignedRelease:
+    """Sign a staged release, each signature verified at once against the trust file."""
+    signers = open_signers(rules, None, passphrases)
+    return sign.sign_release(staged, signers, rules, _checker(rules, datetime.now(UTC)))
+
+
+def trust_release(staged: StagedRelease, rules: SigningRules, signers: Sequence[Signer]) -> VerifiedRelease:
+    """Sign a staged release, read it again as a stranger would, and attest what that gave."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    check = _checker(rules, now)
+    sign.sign_release(staged, signers, rules, check)
+    trust = verify.load_trust(rules.trust)
+    wanted = verify.Expectations(
+        version=staged.version,
+        require_encryption=bool(rules.encryption.recipients),
+        require_artifact_signatures=rules.each_artifact,
+    )
+    verified = verify.verify_release(staged.folder, trust, wanted, now)
+    statement = verify.summary_statement(verified, now)
+    summary = sign.sign_summary(staged.folder, staged.version, statement, signers, check)
+    return verify.with_summary(verified, staged.folder / summary, trust, now)
+
+
+def _checker(rules: SigningRules, now: datetime) -> sign.SignatureCheck:
+    """Join the verifier to the signer: each key must be in the trust file, and its signature must hold."""
+    keys = verify.load_trust(rules.trust).keys
+
+    def check(subject: Blob | Statement, signature: bytes, key_id: KeyId) -> None:
+        if key_id not in keys:
+            raise UntrustedKey(
+                f"the key {key_id} is not in {rules.trust}",
+                next_step="`relbuild keys rotate --add PUB` puts it there; or sign with a key that is",
+            )
+        signed = subject.path if isinstance(subject, Blob) else subject.payload
+        verify.check_signature(signed, signature, keys[key_id], now)
+
+    return check
 
 
 def refuse_gaps(matrix: Matrix, plan: Plan) -> None:

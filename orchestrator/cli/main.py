@@ -8,7 +8,7 @@ import typer
 
 from builders.errors import RelbuildError
 from orchestrator import __version__
-from orchestrator.cli import doctor, images, matrix, plan, project
+from orchestrator.cli import doctor, images, keys, matrix, plan, project, rehearse, sign, verify
 
 _DEFECT = 1
 """A bug: the program itself failed."""
@@ -26,6 +26,10 @@ app.command("plan")(plan.plan)
 app.command("init")(project.init)
 app.command("schema")(project.schema)
 app.command("doctor")(doctor.doctor)
+app.command("rehearse")(rehearse.rehearse)
+app.command("sign")(sign.sign)
+app.command("verify")(verify.verify)
+app.add_typer(keys.app, name="keys")
 app.add_typer(images.app, name="images")
 
 

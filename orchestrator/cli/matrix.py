@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,10 @@ def matrix(  # noqa: PLR0917  (options are keyword-only on the command line)
     from orchestrator.plan import Selection  # noqa: PLC0415
 
     loaded = wire.load_matrix(config)
+    # First of all: no child of this run is to inherit a passphrase.
+    passphrases = wire.take_passphrases(loaded.signing)
+    if loaded.signing is not None:
+        release.check_trust(loaded.signing, datetime.now(UTC))
     dist = (output or loaded.root / "dist").absolute()
     selection = Selection(
         targets=options.names(targets), products=options.names(products), forbid_emulation=forbid_emulation
@@ -57,6 +62,7 @@ def matrix(  # noqa: PLR0917  (options are keyword-only on the command line)
         plan = wire.prepared_plan(loaded, selection, chosen, dist, watch)
         before = _staged_names(dist, plan.version)
         outcome = release.build_release(loaded, plan, chosen, dist=dist, rules=rules, observer=watch, stop=stop)
+        outcome = release.trusted(outcome, loaded, passphrases)
     _report(outcome, shown, before)
 
 
@@ -77,9 +83,12 @@ def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
 
 
 def _staged_names(dist: Path, version: str) -> frozenset[str]:
-    """Name what lies in a version's staging folder before the run replaces it."""
+    """Name the artifacts in a version's staging folder before the run replaces them."""
+    from orchestrator.manifest import RESERVED_ENDINGS  # noqa: PLC0415
+
     folder = dist / "staging" / version
-    return frozenset(path.name for path in folder.iterdir()) if folder.is_dir() else frozenset()
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    return frozenset(name for name in names if not name.endswith(RESERVED_ENDINGS))
 
 
 def _report(outcome: "Outcome", shown: LogFormat, before: frozenset[str]) -> None:
@@ -91,17 +100,18 @@ def _report(outcome: "Outcome", shown: LogFormat, before: frozenset[str]) -> Non
             file.write(tables.summary_markdown(outcome.staged, report, [line(result) for result in report.results]))
     if shown is LogFormat.JSON:
         staged = outcome.staged
-        end = {"event": "run_finished", "outcome": "failed" if outcome.error else "staged"}
+        well = "verified" if outcome.verified else "staged"
+        end = {"event": "run_finished", "outcome": "failed" if outcome.error else well}
         end |= error_data(outcome.error) if outcome.error else {}
         end |= {"folder": str(staged.folder), "manifest_sha256": staged.manifest_sha256} if staged else {}
         print(tables.to_json(end).replace("\n", ""))
     elif outcome.staged:
-        print(tables.release_text(outcome.staged, report))
+        print(tables.release_text(outcome.staged, report, outcome.verified))
     if outcome.staged and (
         gone := sorted(before - _staged_names(outcome.staged.folder.parents[1], report.plan.version))
     ):
         print(f"no longer staged, because this run did not build them: {', '.join(gone)}", file=sys.stderr)
-    if outcome.error and before:
+    if outcome.error and before and not outcome.staged:
         print(f"the staged release {report.plan.version} is that of an earlier run, untouched", file=sys.stderr)
     for gap in report.plan.left_out:
         print(f"left out: {gap.product}/{gap.target}: {gap.reason}; {gap.next_step}", file=sys.stderr)

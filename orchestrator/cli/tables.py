@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.model import BuildReport, Built, CacheState, Plan, PlannedCell, StagedRelease
+from orchestrator.trust import VerifiedRelease
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -60,8 +61,8 @@ def plan_data(plan: Plan) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def release_text(staged: StagedRelease, report: BuildReport) -> str:
-    """Show a staged release: its artifacts, and where they lie."""
+def release_text(staged: StagedRelease, report: BuildReport, verified: VerifiedRelease | None) -> str:
+    """Show a staged release: its artifacts, where they lie, and whether they are signed and verified."""
     built = {(result.cell.product, result.cell.target.name): result for result in report.built}
     rows = []
     for artifact in staged.artifacts:
@@ -70,7 +71,8 @@ def release_text(staged: StagedRelease, report: BuildReport) -> str:
         rows.append((str(artifact.path), artifact.target, size(artifact.size_bytes), artifact.sha256[:16], how))
     table = columns(("ARTIFACT", "TARGET", "SIZE", "SHA-256", "HOW"), rows)
     count = f"{len(rows)} artifacts of {staged.version} are" if len(rows) != 1 else f"1 artifact of {staged.version} is"
-    return f"{table}\n\n{count} staged in {staged.folder}"
+    trust = f"\nsigned, read again and verified: manifest sha256:{verified.manifest_sha256}" if verified else ""
+    return f"{table}\n\n{count} staged in {staged.folder}{trust}"
 
 
 def to_json(data: object) -> str:

@@ -1,5 +1,7 @@
 """Joins concrete builders to the seam: the only place that knows which exist."""
 
+import getpass
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +14,8 @@ from orchestrator.events import Note, Observer
 from orchestrator.model import EngineKind, Matrix, PlacementWish, Plan, Product
 from orchestrator.plan import Selection, select
 from orchestrator.release import Engine, plan_release
+from orchestrator.signing.passphrase import Passphrases
+from orchestrator.signing_rules import SigningRules
 
 
 def load_matrix(config_path: Path | None) -> Matrix:
@@ -21,16 +25,25 @@ def load_matrix(config_path: Path | None) -> Matrix:
     return config.load(config_path or config.find(Path.cwd()))
 
 
+def take_passphrases(rules: SigningRules | None) -> Passphrases:
+    """Take the passphrases of `[signing]` out of the environment, and ask a person where there is one."""
+    asked = getpass.getpass if sys.stdin.isatty() and sys.stderr.isatty() else None
+    passphrases = Passphrases(asked)
+    if rules is not None:
+        passphrases.take_environment(rules)
+    return passphrases
+
+
 def open_engine(wish: EngineKind, dist: Path) -> Engine:
     """Take the engine that was asked for; `auto` takes docker where a daemon answers, else local."""
     match wish:
         case EngineKind.LOCAL:
             return _local(dist, "asked for")
         case EngineKind.DOCKER:
-            return _docker("asked for")
+            return _docker(dist, "asked for")
         case EngineKind.AUTO:
             try:
-                return _docker("a daemon answers")
+                return _docker(dist, "a daemon answers")
             except EngineUnavailable as error:
                 return _local(dist, f"no container engine: {error.what}")
 
@@ -44,11 +57,16 @@ def describe_engine() -> str:
     return f"Docker Engine {facts.version}, {store}"
 
 
-def _docker(reason: str) -> Engine:
-    from builders.engine import buildx_builder, container, container_builder  # noqa: PLC0415  (only the chosen engine is loaded)
+def _docker(dist: Path, reason: str) -> Engine:
+    from builders import materials  # noqa: PLC0415  (only the chosen engine is loaded)
+    from builders.engine import buildx_builder, container, container_builder  # noqa: PLC0415
 
     facts = container.engine_facts()
-    both = (container_builder.ContainerBuilder(), buildx_builder.BuildxBuilder())
+    kept = dist / "cache" / materials.FOLDER
+    both = (
+        container_builder.ContainerBuilder(material_cache=kept),
+        buildx_builder.BuildxBuilder(material_cache=kept),
+    )
     builders: dict[str, Builder] = {each.name: each for each in both}
     note = f"{reason}; Docker Engine {facts.version}"
     return Engine(name="docker", reason=note, builders=builders, prepare=_prepare_images)

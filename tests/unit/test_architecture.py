@@ -19,22 +19,51 @@ HOMES = {
     "rich": {"orchestrator/cli/"},
     "elftools": {"builders/binaries/elf.py", "builders/binaries/archive.py"},
     "lief": {"builders/binaries/desktop.py", "builders/binaries/coff.py"},
+    "cryptography": {"orchestrator/signing/", "orchestrator/verify/", "orchestrator/publish/rsa_pss.py"},
+    "nacl": {"orchestrator/signing/cosign_key.py"},
+    "pyrage": {"orchestrator/signing/age_files.py", "orchestrator/verify/opened.py"},
+    "sigstore": {"orchestrator/signing/keyless.py", "orchestrator/verify/keyless.py"},
+    "sigstore_models": {"orchestrator/signing/keyless.py", "orchestrator/verify/keyless.py"},
+    "boto3": {"orchestrator/signing/kms.py", "orchestrator/repositories/s3_client.py"},
+    "botocore": {"orchestrator/signing/kms.py", "orchestrator/repositories/"},
+    "tenacity": {"orchestrator/repositories/retrying.py"},
+    "google": {"orchestrator/repositories/gcs.py"},
     "pydantic": {"orchestrator/config/"},
     "pydantic_core": {"orchestrator/config/"},
 }
 """Where an outside package may be imported: files, or folders that end in a slash."""
 
-STAGES = {"config", "plan", "run", "stage", "survey", "gate", "checkup", "scaffold"}
+STAGES = {
+    "config", "plan", "run", "stage", "survey", "gate", "checkup", "scaffold", "documents", "sbom", "provenance",
+    "signing", "verify", "rehearse", "publish", "policy",
+}  # fmt: skip
 """Rooms of the orchestrator that only release.py and the command line join."""
 
 MAY_SEE = {
     "run": {"gate"},  # a cell is judged where it is built, so that a bad one is never kept
     "checkup": {"survey"},
     "scaffold": {"config"},  # what it proposes must be what the configuration accepts
+    "documents": {"stage", "sbom", "provenance"},  # what staging is told to write beside an artifact
+    "publish": {"verify", "signing", "policy"},  # an index is signed, and read as a stranger reads it
+    "rehearse": STAGES,  # it is a small release of its own
     "release": STAGES,
 }
 
-HEAVY = ("docker", "python_on_whales", "pydantic", "lief", "elftools", "rich.console", "boto3", "requests")
+HEAVY = (
+    "cryptography",
+    "nacl",
+    "pyrage",
+    "sigstore",
+    "tenacity",
+    "docker",
+    "python_on_whales",
+    "pydantic",
+    "lief",
+    "elftools",
+    "rich.console",
+    "boto3",
+    "requests",
+)
 
 
 def modules() -> list[Path]:

@@ -1,0 +1,20 @@
+"""What a verifier asks for beside sound signatures."""
+
+from dataclasses import dataclass
+
+from orchestrator.verify.provenances import BUILDERS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectations:
+    """Empty texts expect nothing in particular; `builders` names the builder ids that may have built."""
+
+    builders: tuple[str, ...] = BUILDERS
+    source_uri: str = ""
+    commit: str = ""
+    version: str = ""
+    require_attestations: bool = True
+    require_sbom: bool = True
+    require_summary: bool = False
+    require_encryption: bool = False
+    require_artifact_signatures: bool = False
