@@ -38,7 +38,9 @@ class KeyFileShape(Shape):
 class GpgShape(Shape):
     """A GPG key in a key ring of its own."""
 
-    gpg: texts.Fingerprint = Field(description="Full fingerprint of the key.")
+    gpg: texts.Fingerprint = Field(
+        description='Full fingerprint of the key, or "only" for the one that the home holds.'
+    )
     home: texts.AnyPath = Field(description="GNUPGHOME that holds it; never the user's own.")
     passphrase: Passphrase = Field(default="", description='"env:NAME", "fd:NUMBER" or "prompt".')
 

@@ -265,7 +265,7 @@ FolderPath = Annotated[str, AfterValidator(below)]
 Words = Annotated[str, AfterValidator(line), AfterValidator(not_empty)]
 AnyPath = Words
 """A path that may leave the project: keys do not lie in it."""
-Fingerprint = Annotated[str, Rule(r"[0-9A-F]{40}", "a full GPG fingerprint (40 hexadecimal digits in upper case)")]
+Fingerprint = Annotated[str, Rule(r"[0-9A-F]{40}|only", "a full GPG fingerprint (40 digits in upper case)")]
 AgeRecipient = Annotated[str, Rule(r"age1[02-9ac-hj-np-z]{58}", "an age recipient (age1...)")]
 Glob = Annotated[str, AfterValidator(glob)]
 Name = Annotated[str, Rule(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", "a name (letters, digits and . _ + -, at most 64)")]

@@ -11,6 +11,9 @@ from orchestrator.signing.gpg_home import GpgRoom, room_of
 from orchestrator.signing.interface import Blob, Statement
 from orchestrator.trust import ARMOR, KeyId, SignerRules
 
+ONLY = "only"
+"""Stands for the one secret key that a home holds."""
+
 _FINGERPRINT = re.compile(r"[0-9A-F]{40}")
 
 
@@ -47,19 +50,34 @@ class GpgSigner:
 def open_gpg(rules: SignerRules, passphrase: Callable[[], bytes | None]) -> GpgSigner:
     """Find the secret key in its home. Raises KeyRefused, SigningFailed where gpg is missing."""
     name = f"gpg {escaped(rules.key)}"
-    if not _FINGERPRINT.fullmatch(rules.key):
+    if rules.key != ONLY and not _FINGERPRINT.fullmatch(rules.key):
         raise KeyRefused(f"{name} is not a fingerprint of 40 upper-case hexadecimal digits",
                          next_step="gpg --homedir HOME --list-secret-keys --with-colons shows it")  # fmt: skip
     if rules.home is None:
         raise KeyRefused(f"{name} has no home, and the user's own keyring is never used",
                          next_step="name a folder with its own keyring: `home` of that signer")  # fmt: skip
     with room_of(rules.home, name) as room:
-        if not _has_secret(room, rules.key):
-            raise KeyRefused(f"{name}: no such secret key is in {escaped(str(rules.home))}",
-                             next_step="gpg --homedir HOME --list-secret-keys shows those that are")  # fmt: skip
-    return GpgSigner(name=name, key_id=KeyId(rules.key), rules=rules, passphrase=passphrase())
+        keys, subkeys = _secret_keys(room)
+    if rules.key == ONLY and len(keys) != 1:
+        raise KeyRefused(f"{escaped(str(rules.home))} holds {len(keys)} secret keys, and `only` stands for one",
+                         next_step="name the fingerprint: gpg --homedir HOME --list-secret-keys shows it")  # fmt: skip
+    if rules.key not in {ONLY, *keys, *subkeys}:
+        raise KeyRefused(f"{name}: no such secret key is in {escaped(str(rules.home))}",
+                         next_step="gpg --homedir HOME --list-secret-keys shows those that are")  # fmt: skip
+    key_id = KeyId(keys[0] if rules.key == ONLY else rules.key)
+    return GpgSigner(name=name, key_id=key_id, rules=rules, passphrase=passphrase())
 
 
-def _has_secret(room: GpgRoom, fingerprint: str) -> bool:
+def _secret_keys(room: GpgRoom) -> tuple[list[str], list[str]]:
+    """Give the fingerprints of primary keys and of subkeys: in each listing the line after the key's own."""
     rows = room.run("--with-colons", "--list-secret-keys").output.decode("utf-8", "replace").splitlines()
-    return any(row.startswith("fpr:") and row.split(":")[9] == fingerprint for row in rows)
+    found: dict[str, list[str]] = {"sec": [], "ssb": []}
+    kind = ""
+    for row in rows:
+        fields = row.split(":")
+        if fields[0] in found:
+            kind = fields[0]
+        elif fields[0] == "fpr" and kind:
+            found[kind].append(fields[9])
+            kind = ""
+    return found["sec"], found["ssb"]
