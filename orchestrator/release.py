@@ -22,7 +22,7 @@ from orchestrator.plan import Selection, World, make_plan, select
 from orchestrator.run import RunRules, Stop, run_plan
 from orchestrator.signing import sign
 from orchestrator.signing.interface import Blob, Signer, Statement
-from orchestrator.signing.openers import open_signers
+from orchestrator.signing.openers import open_signers, refuse_unready
 from orchestrator.signing.passphrase import Passphrases
 from orchestrator.signing_rules import SigningRules
 from orchestrator.trust import KeyId, SignedRelease, VerifiedRelease
@@ -111,12 +111,19 @@ def stage_release(report: BuildReport, matrix: Matrix, engine: Engine, dist: Pat
 
 
 def check_trust(rules: SigningRules, now: datetime) -> None:
-    """Refuse a trust file that would refuse the release, before anything is built. No private key is read."""
+    """Refuse keys and a trust file that would refuse the release, before anything is built. No private key is read."""
+    if not rules.trust.exists():
+        raise TrustInvalid(
+            f"{rules.trust}, which [signing] names, is not there",
+            next_step="`relbuild keys generate --trust FILE` makes it with a first key",
+        )
     trust = verify.load_trust(rules.trust)
     if problems := trust.problems(now):
         raise TrustInvalid(
             f"{rules.trust} {'; it '.join(problems)}", next_step="`relbuild keys rotate` writes its next version"
         )
+    for signer in rules.signers:
+        refuse_unready(signer)
 
 
 def sign_release(staged: StagedRelease, rules: SigningRules, passphrases: Passphrases) -> SignedRelease:

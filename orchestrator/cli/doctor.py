@@ -1,6 +1,7 @@
 """`relbuild doctor`."""
 
 import dataclasses
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +22,7 @@ def doctor(
 ) -> None:
     """Look at everything that a run needs, with the mend for each finding. Exits 0 only if the run could work."""
 
-    from orchestrator import checkup, release  # noqa: PLC0415  (heavy imports wait until --help is past)
+    from orchestrator import checkup, release, trust_checkup  # noqa: PLC0415  (heavy imports wait until --help is past)
     from orchestrator.cli import tables, wire  # noqa: PLC0415
     from orchestrator.errors import ConfigNotFound, NotReady  # noqa: PLC0415
     from orchestrator.plan import Selection  # noqa: PLC0415
@@ -39,7 +40,10 @@ def doctor(
         return release.plan_release(loaded, Selection(), chosen, dist, lambda _event: None)
 
     planner = partial(make_plan, matrix) if matrix else None
-    found = checkup.examine(matrix, dist, wire.describe_engine, planner)
+    found = [
+        *checkup.examine(matrix, dist, wire.describe_engine, planner),
+        *trust_checkup.examine_trust(matrix.signing if matrix else None, datetime.now(UTC)),
+    ]
     if as_json:
         print(tables.to_json([dataclasses.asdict(symptom) for symptom in found]))
     else:

@@ -96,8 +96,7 @@ def _trust_file(trust: Path | None, config: Path | None) -> "TrustRoot":
     if trust is not None:
         return load_trust(trust)
     matrix = wire.load_matrix(config)
-    # None where the project signs nothing.
-    signing = getattr(matrix, "signing", None)
+    signing = matrix.signing
     if signing is None:
         raise TrustInvalid(f"{matrix.file} names no trust file", next_step="give --trust FILE, or --key PUB")
     return load_trust(matrix.root / signing.trust)

@@ -6,6 +6,7 @@ from typing import assert_never
 from orchestrator.errors import SigningFailed
 from orchestrator.signing.interface import Signer
 from orchestrator.signing.passphrase import Ask, Passphrases
+from orchestrator.signing.private_file import refuse_bad_file, refuse_bad_folder
 from orchestrator.signing_rules import SignerKind, SignerRules, SigningRules
 
 
@@ -27,6 +28,17 @@ def open_signers(rules: SigningRules, ask: Ask | None, passphrases: Passphrases 
             raise SigningFailed(f"{other.name} and {signer.name} are one key, which counts once",
                                 next_step="leave one of them out of [signing]")  # fmt: skip
     return signers
+
+
+def refuse_unready(rules: SignerRules) -> None:
+    """Raise KeyRefused where a key lies as `open_signers` would refuse it. No key is read."""
+    match rules.kind:
+        case SignerKind.KEY_FILE:
+            refuse_bad_file(Path(rules.key))
+        case SignerKind.GPG if rules.home is not None:
+            refuse_bad_folder(rules.home)
+        case _:
+            pass
 
 
 def _open(rules: SignerRules, passphrases: Passphrases) -> Signer:

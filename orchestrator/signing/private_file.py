@@ -3,8 +3,8 @@
 import errno
 import os
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,21 @@ _OPEN_ERRORS = {
 
 def read_private(path: Path) -> bytes:
     """Give the bytes of a private file. Raises KeyRefused, with its own words for each reason."""
+    with _opened(path) as descriptor:
+        data = b"".join(read_chunks(descriptor, MAX_KEY_BYTES))
+    if len(data) > MAX_KEY_BYTES:
+        raise refused(path, f"is larger than {MAX_KEY_BYTES} bytes", "name a key's file")
+    return data
+
+
+def refuse_bad_file(path: Path) -> None:
+    """Raise KeyRefused where `read_private` would, without reading the file."""
+    with _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
         # Without O_NONBLOCK a FIFO would hold the run until somebody writes to it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -39,12 +54,9 @@ def read_private(path: Path) -> bytes:
         raise refused(path, reason, step) from error
     try:
         _refuse_bad(path, os.fstat(descriptor))
-        data = b"".join(read_chunks(descriptor, MAX_KEY_BYTES))
+        yield descriptor
     finally:
         os.close(descriptor)
-    if len(data) > MAX_KEY_BYTES:
-        raise refused(path, f"is larger than {MAX_KEY_BYTES} bytes", "name a key's file")
-    return data
 
 
 def refuse_bad_folder(path: Path) -> None:

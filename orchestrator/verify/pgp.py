@@ -18,7 +18,8 @@ from orchestrator.verify.reading import FileRead
 _PREFIX = "[GNUPG:] "
 _TIMEOUT_S: Final = 600.0
 _VALIDSIG_FIELDS: Final = 10
-_CLOCK_SKEW_S: Final = 300
+_CLOCK_SKEW_S: Final = 24 * 3600
+"""A long signing is checked as of the time when it began; and clocks differ."""
 _BAD = frozenset(
     {"BADSIG", "ERRSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG", "NODATA", "NO_PUBKEY", "FAILURE", "UNEXPECTED"}
 )

@@ -74,8 +74,9 @@ def read_folder(folder: Path, copies: Path, *, open_encrypted: bool) -> FolderRe
     """
     try:
         at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise Unreadable(f"cannot be opened as a folder: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no file system can hold that name"
+        raise Unreadable(f"cannot be opened as a folder: {reason}") from None
     try:
         names = sorted(os.listdir(at), key=os.fsencode)  # noqa: PTH208 - a Path cannot list an open folder
         if len(names) > _MOST_FILES:

@@ -1,12 +1,13 @@
 """Verifies one file with the evidence beside it, and one signature at once after it was made."""
 
 import glob
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from builders.names import escaped
+from builders.names import escaped, unsafe_reason
 from orchestrator.errors import DigestMismatch, ProvenanceInvalid, SbomInvalid, TooFewSignatures, TrustInvalid
 from orchestrator.trust import ARMOR, ATTESTATION, BUNDLE, STATEMENT, Check, KeyId, VerificationResult
 from orchestrator.verify.expectations import Expectations
@@ -49,6 +50,7 @@ def verify_file(
     with private_folder() as room:
         judge = SignatureJudge(trust=trust, gpg=Gpg.of(room, trust.keys.values()), now=now, ledger=ledger)
         try:
+            _refuse_bad_name(path)
             armored = any(path.parent.glob(f"{glob.escape(path.name)}*{ARMOR}"))
             file = read_file(path, copy=room / "copy" if armored else None)
             subject = file.sha256
@@ -57,7 +59,7 @@ def verify_file(
             _judge(_Beside(file=file, evidence=evidence, judge=judge, wanted=expectations or Expectations()))
         except (Unreadable, OSError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            ledger.bad(Check.HASH, path.name, DigestMismatch, f"{reason} ({escaped(str(path))})")
+            ledger.bad(Check.HASH, escaped(str(path)), DigestMismatch, reason or "cannot be read")
     return ledger.result(subject=subject, project=trust.project, version="", now=now)
 
 
@@ -87,6 +89,12 @@ def check_signature(subject: Path | bytes, signature: bytes, key: TrustedKey, no
     result = ledger.result(subject="", project="", version="", now=now)
     if not result.passed:
         raise error_of(result)
+
+
+def _refuse_bad_name(path: Path) -> None:
+    reason = "holds a zero" if "\0" in str(path) else unsafe_reason(os.fsencode(path.name))
+    if reason:
+        raise Unreadable(reason)
 
 
 def _in_memory(name: str, content: bytes) -> FileRead:

@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,7 +78,10 @@ class EcdsaKey:
     def bundle(self, data: bytes) -> dict[str, Any]:
         """Give a message bundle over data."""
         digest = base64_of(hashlib.sha256(data).digest())
-        content = {"messageDigest": {"algorithm": "SHA2_256", "digest": digest}, "signature": base64_of(self.sign(data))}
+        content = {
+            "messageDigest": {"algorithm": "SHA2_256", "digest": digest},
+            "signature": base64_of(self.sign(data)),
+        }
         return {**self._head(), "messageSignature": content}
 
     def attestation(self, payload: bytes) -> dict[str, Any]:
@@ -134,7 +137,8 @@ def gpg_key(home: Path, *, algorithm: str = "ed25519", name: str = "Test <test@e
 
 @contextlib.contextmanager
 def gpg_keys(*names: str, algorithm: str = "ed25519") -> Iterator[tuple[GpgKey, ...]]:
-    """Make keys in a home below /tmp, whose path is short enough for the agent's socket, and end its agent afterwards."""
+    """Make keys in a home of their own, and end its agent afterwards."""
+    # The agent's socket lies in it, and the path of a socket must be short.
     home = Path(tempfile.mkdtemp(prefix="rm-gpg", dir="/tmp"))
     try:
         yield tuple(gpg_key(home, algorithm=algorithm, name=name) for name in names)
@@ -344,7 +348,8 @@ def finish(release: MadeRelease, targets: Mapping[str, str]) -> None:
     release.write("manifest.json", canonical({
         "schema": "relbuild/manifest/v1", "project": release.project, "version": release.version, "commit": COMMIT,
         "dirty": False, "epoch": EPOCH, "artifacts": entries, "absent": [],
-        "documents": [{**sized(release, path), "kind": kind, "of": of} for path, kind, of in sorted(documents + papers)],
+        "documents": [{**sized(release, path), "kind": kind, "of": of}
+                      for path, kind, of in sorted(documents + papers)],
     }))  # fmt: skip
     for name in ("manifest.json", "checksums.txt"):
         release.sign(name)
@@ -358,3 +363,28 @@ DOCUMENTS = {".spdx.json": "sbom-spdx", ".cdx.json": "sbom-cyclonedx", ".provena
 def sized(release: MadeRelease, name: str) -> dict[str, Any]:
     content = release.read(name)
     return {"path": name, "size": len(content), "sha256": sha256(content), "sha512": sha512(content)}
+
+
+# --- changes of documents ----------------------------------------------------------------------------------------
+
+
+def put(*path: Any, value: Any) -> Callable[[Any], object]:
+    """Give a change that puts a value at a place of a document."""
+
+    def change(document: Any) -> None:
+        for step in path[:-1]:
+            document = document[step]
+        document[path[-1]] = value
+
+    return change
+
+
+def drop(*path: Any) -> Callable[[Any], object]:
+    """Give a change that takes a value out of a document."""
+
+    def change(document: Any) -> None:
+        for step in path[:-1]:
+            document = document[step]
+        del document[path[-1]]
+
+    return change

@@ -35,13 +35,14 @@ HOMES = {
 
 STAGES = {
     "config", "plan", "run", "stage", "survey", "gate", "checkup", "scaffold", "documents", "sbom", "provenance",
-    "signing", "verify", "rehearse", "publish", "policy",
+    "signing", "verify", "rehearse", "publish", "policy", "trust_checkup",
 }  # fmt: skip
 """Rooms of the orchestrator that only release.py and the command line join."""
 
 MAY_SEE = {
     "run": {"gate"},  # a cell is judged where it is built, so that a bad one is never kept
     "checkup": {"survey"},
+    "trust_checkup": {"checkup", "signing", "sbom"},  # the same look as signing's own, before anything is built
     "scaffold": {"config"},  # what it proposes must be what the configuration accepts
     "documents": {"stage", "sbom", "provenance"},  # what staging is told to write beside an artifact
     "publish": {"verify", "signing", "policy"},  # an index is signed, and read as a stranger reads it

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pyrage import encrypt, x25519
+from pyrage import encrypt, x25519  # type: ignore[import-not-found,import-untyped,unused-ignore]  # a compiled module without types
 from typer.testing import CliRunner
 
 from orchestrator import errors
@@ -105,9 +105,7 @@ def test_signing_imports_nothing_of_verify() -> None:
         assert not {name for name in imported(path) if name.startswith("orchestrator.verify")}
 
 
-def test_every_file_is_opened_once(
-    release: MadeRelease, trust: TrustRoot, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_file_is_opened_once(release: MadeRelease, trust: TrustRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     real = os.open
 
@@ -209,7 +207,8 @@ def test_a_summary_is_made_signed_and_required(release: MadeRelease, trust: Trus
 @pytest.mark.parametrize(
     "change",
     [("PASSED", "FAILED"), ("SLSA_BUILD_LEVEL_1", "SLSA_BUILD_LEVEL_3"), (":1.2.3", ":1.2.4"), ("2026-06", "2036-06"),
-     ("verification-policy:v1", "verification-policy:v0")],
+     ("verification-policy:v1", "verification-policy:v0"), ('"name": "manifest.json"', '"name": "manifest"'),
+     (".intoto.jsonl", ".intoto")],
     ids=str,
 )  # fmt: skip
 def test_a_signed_summary_that_says_something_else_is_refused(
@@ -285,7 +284,9 @@ def test_one_file_with_its_evidence(tmp_path: Path, trust: TrustRoot) -> None:
     (release.folder / f"{name}.intoto.jsonl").unlink()
     (release.folder / f"{name}.sigstore.json").unlink()
     assert (name, TooFewSignatures.__name__) in found(verify_file(path, trust, NOW))
-    assert found(verify_file(tmp_path / "none", trust, NOW)) == {("none", "DigestMismatch")}
+    for bad in (tmp_path / "none", tmp_path, tmp_path / "a\0b", tmp_path / "a\nb", tmp_path / os.fsdecode(b"\xff")):
+        ((shown, error),) = found(verify_file(bad, trust, NOW))
+        assert (shown.isprintable(), error) == (True, "DigestMismatch")
 
 
 # --- results and the command -------------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ def test_a_result_travels_as_json(release: MadeRelease, trust: TrustRoot) -> Non
 def test_a_family_without_evidence_did_not_pass(release: MadeRelease, trust: TrustRoot) -> None:
     (release.folder / "manifest.json").unlink()
     result = judged(release, trust)
-    assert not any(getattr(result, flag) for flag in FLAGS if flag != "policy_passed" and flag != "signature_verified")
+    assert not any(getattr(result, flag) for flag in FLAGS if flag not in {"policy_passed", "signature_verified"})
     assert not [each for each in result.evidence if each.check is Check.SBOM]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.errors import SignatureInvalid, TrustInvalid
+from orchestrator.errors import ProvenanceInvalid, SignatureInvalid, TrustInvalid, UntrustedKey
 from orchestrator.trust import KeyId, VerificationResult
 from orchestrator.verify import (
     Expectations,
@@ -94,11 +94,30 @@ def test_a_bad_signature_fails_beside_enough_good_ones(tmp_path: Path) -> None:
 
 
 def test_two_kinds_of_keys_make_two(tmp_path: Path, gpg: tuple[GpgKey, ...]) -> None:
-    keys = (ONE, *gpg)
+    keys: tuple[Key, ...] = (ONE, *gpg)
     release = make_release(tmp_path / "release", keys=keys, artifacts=1)
     assert judge(release, tmp_path / "trust.json", keys, threshold=3).passed
     (release.folder / f"manifest.json.{gpg[1].key_id[:12]}.asc").unlink()
     assert errors_of(judge(release, tmp_path / "trust.json", keys, threshold=3)) == {"TooFewSignatures"}
+
+
+def test_an_attestation_whose_signature_does_not_fit_is_refused(tmp_path: Path) -> None:
+    release = make_release(tmp_path / "release", keys=(ONE,), artifacts=1)
+    name = f"{release.artifacts[0]}.intoto.jsonl"
+    bundle = ONE.attestation(release.read(f"{release.artifacts[0]}.provenance.json"))
+    bundle["dsseEnvelope"]["signatures"] = ONE.attestation(b"{}")["dsseEnvelope"]["signatures"]
+    release.write(name, line(bundle) + b"\n")
+    assert errors_of(judge(release, tmp_path / "trust.json", (ONE,))) == {"SignatureInvalid"}
+
+
+def test_the_lines_of_an_attestation_are_by_different_keys_and_say_one_thing(tmp_path: Path) -> None:
+    release = make_release(tmp_path / "release", keys=(ONE, TWO), artifacts=1)
+    name = f"{release.artifacts[0]}.intoto.jsonl"
+    said = line(ONE.attestation(release.read(f"{release.artifacts[0]}.provenance.json"))) + b"\n"
+    release.write(name, said * 2)
+    assert errors_of(judge(release, tmp_path / "trust.json", (ONE, TWO))) == {"TooFewSignatures"}
+    release.write(name, said + line(TWO.attestation(b"{}")) + b"\n")
+    assert errors_of(judge(release, tmp_path / "trust.json", (ONE, TWO))) == {"SignatureInvalid"}
 
 
 def test_a_signature_named_after_another_key_is_refused(tmp_path: Path) -> None:
@@ -329,8 +348,6 @@ def test_a_fresh_signature_is_checked_at_once(tmp_path: Path, gpg: tuple[GpgKey,
     check_signature(b"{}\n", line(ONE.attestation(b"{}\n")), key, NOW)
     armored = TrustedKey(key_id=KeyId(gpg[0].key_id), kind=KeyKind.GPG, public=gpg[0].public, since=NOW)
     check_signature(tmp_path / "file", gpg[0].armor(b"file"), armored, NOW)
-    from orchestrator.errors import ProvenanceInvalid, UntrustedKey
-
     for subject, signature, by, error in (
         (tmp_path / "file", line(ONE.bundle(b"other")), key, SignatureInvalid),
         (tmp_path / "file", line(TWO.bundle(b"file")), key, UntrustedKey),

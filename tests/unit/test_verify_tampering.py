@@ -1,4 +1,4 @@
-"""Every file of a release, changed by one bit, cut, extended, emptied, removed or doubled: each is refused, and named."""
+"""Every file of a release, changed by one bit, cut, extended, emptied, removed or doubled: refused, and named."""
 
 import base64
 import os
@@ -7,17 +7,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pyrage import encrypt, x25519
+from pyrage import encrypt, x25519  # type: ignore[import-not-found,import-untyped,unused-ignore]  # a compiled module without types
 
 from orchestrator import errors
-from orchestrator.trust import Evidence
+from orchestrator.trust import Evidence, KeyId
 from orchestrator.verify import Expectations, TrustRoot, judge_release, load_trust, summary_statement, verify_release
+from orchestrator.verify.keys import KeyKind, TrustedKey
 from orchestrator.verify.packets import BadPacket, crc24, read_signature
 from orchestrator.verify.pgp import Gpg, NotCounting, UnknownMaker
 from orchestrator.verify.reading import read_file
 from orchestrator.verify.single import check_signature
-from orchestrator.verify.trust_root import TrustedKey
-from tests.unit.release_maker import NOW, GpgKey, Key, MadeRelease, ecdsa_key, gpg_keys, make_release, write_trust
+from tests.unit.release_maker import (
+    NOW,
+    GpgKey,
+    Key,
+    MadeRelease,
+    ecdsa_key,
+    gpg_keys,
+    make_release,
+    run_gpg,
+    write_trust,
+)
 
 KEY = ecdsa_key(1)
 ALLOWED = {
@@ -37,9 +47,7 @@ ALLOWED = {
 
 MISSING = {"DigestMismatch", "ManifestInvalid", "TooFewSignatures", "ProvenanceInvalid", "SummaryInvalid",
            "EncryptionInvalid"}  # fmt: skip
-WANTED = Expectations(
-    require_summary=True, require_encryption=True, require_artifact_signatures=True, version="1.2.3"
-)
+WANTED = Expectations(require_summary=True, require_encryption=True, require_artifact_signatures=True, version="1.2.3")
 
 
 @pytest.fixture(scope="module")
@@ -184,9 +192,7 @@ def folder_instead(path: Path) -> None:
 
 @pytest.mark.parametrize("replace", [link_instead, fifo_instead, folder_instead])
 @pytest.mark.parametrize("name", names(lambda name: name.endswith((".gz", "manifest.json", ".spdx.json", ".jsonl"))))
-def test_what_is_no_regular_file_is_refused(
-    tmp_path: Path, name: str, replace: Callable[[Path], None]
-) -> None:
+def test_what_is_no_regular_file_is_refused(tmp_path: Path, name: str, replace: Callable[[Path], None]) -> None:
     release = make_release(tmp_path / "release", artifacts=1)
     trust = load_trust(write_trust(tmp_path / "trust.json", (KEY,)))
     if not (release.folder / name).exists():
@@ -200,7 +206,8 @@ def test_what_is_no_regular_file_is_refused(
 @pytest.mark.parametrize(
     "name",
     ["extra.txt", ".hidden", "MANIFEST.json", "manifest.json.bak", "copy.tar.gz.intoto.jsonl", "1.2.4.vsa.intoto.jsonl",
-     "artifacts.json.sigstore.json", "manifest.json.0123456789ab.sigstore.json.asc", "a\nb", "caf\u0065\u0301"],
+     "artifacts.json.sigstore.json", "manifest.json.0123456789ab.sigstore.json.asc", "a\nb", "caf\u0065\u0301",
+     os.fsdecode(b"\xff")],
 )  # fmt: skip
 def test_foreign_files_are_named(made: Made, name: str) -> None:
     release, trust = made.of(name)
@@ -210,7 +217,7 @@ def test_foreign_files_are_named(made: Made, name: str) -> None:
     finally:
         (release.folder / name).unlink()
     assert {each.error for each in bad} == {"DigestMismatch"}
-    assert any(name[:1] in each.file and each.file.isprintable() for each in bad)
+    assert all(each.file.isprintable() for each in bad)
 
 
 def test_names_that_other_systems_take_for_one_are_refused(made: Made) -> None:
@@ -230,16 +237,10 @@ def test_names_that_other_systems_take_for_one_are_refused(made: Made) -> None:
 
 
 def trusted(key: GpgKey) -> TrustedKey:
-    from orchestrator.trust import KeyId
-    from orchestrator.verify.keys import KeyKind
-
     return TrustedKey(key_id=KeyId(key.key_id), kind=KeyKind.GPG, public=key.public, since=NOW)
 
 
 def test_no_bit_of_a_bundle_can_be_changed(tmp_path: Path) -> None:
-    from orchestrator.trust import KeyId
-    from orchestrator.verify.keys import KeyKind
-
     release = make_release(tmp_path / "release", artifacts=1)
     key = TrustedKey(key_id=KeyId(KEY.key_id), kind=KeyKind.ECDSA, public=KEY.public, since=NOW)
     bundle, path = release.read("manifest.json.sigstore.json"), release.folder / "manifest.json"
@@ -279,10 +280,16 @@ def test_no_byte_of_a_gpg_signature_can_be_changed(tmp_path: Path, gpg: GpgKey) 
             judge.signer_of(rearmored(bytes(changed)), subject, NOW)
 
 
+def test_bytes_behind_the_last_number_are_refused(gpg: GpgKey) -> None:
+    raw = bytearray(raw_signature(gpg.armor(b"what is signed")))
+    assert raw[0] == 0x88
+    raw[1] += 1
+    with pytest.raises(BadPacket, match="behind its last number"):
+        read_signature(rearmored(bytes(raw) + b"\0"))
+
+
 def test_gpg_itself_takes_what_is_refused_here(tmp_path: Path, gpg: GpgKey) -> None:
     """Headers, unhashed subpackets and the first bytes of the hash: gpg calls such signatures good."""
-    from tests.unit.release_maker import run_gpg
-
     armored = gpg.armor(b"what is signed")
     raw = bytearray(raw_signature(armored))
     unhashed_keyid = raw.index(bytes.fromhex(gpg.key_id)[-8:], 2 + 6 + 20 + 8)
@@ -305,8 +312,6 @@ def test_gpg_itself_takes_what_is_refused_here(tmp_path: Path, gpg: GpgKey) -> N
 
 
 def test_a_signature_of_another_kind_is_refused(tmp_path: Path, gpg: GpgKey) -> None:
-    from tests.unit.release_maker import run_gpg
-
     clear = run_gpg(gpg.home, "--clear-sign", "--local-user", gpg.key_id, stdin=b"text\n")
     as_text = run_gpg(gpg.home, "--armor", "--textmode", "--detach-sign", "--local-user", gpg.key_id, stdin=b"text\n")
     weak = run_gpg(gpg.home, "--armor", "--digest-algo", "SHA1", "--detach-sign", "--local-user", gpg.key_id,
