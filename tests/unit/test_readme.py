@@ -37,6 +37,7 @@ def test_the_commands_of_the_readme_exist() -> None:
 
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     named = set(re.findall(r"relbuild (matrix|plan|[a-z]+)(?= |`|\n)", README)) - {"builds", "itself", "at"}
-    assert named & known == {"matrix", "plan", "init", "schema", "doctor", "images"}
+    # Each command has its place in the README, and the README names no other.
+    assert named & known == known
     for script in re.findall(r"ci/[a-z]+", README):
         assert (ROOT / script).is_file()
