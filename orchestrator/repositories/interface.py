@@ -30,6 +30,15 @@ class Entry:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """One object of many that are written together; `body` as in `put`."""
+
+    key: PurePosixPath
+    body: bytes | Path
+    sha256: str
+
+
 class Repository(Protocol):
     """A place that releases are promoted to: local.py, s3.py, gcs.py; retrying.py and preview.py wrap one."""
 
@@ -69,13 +78,26 @@ class Repository(Protocol):
     def list(self, prefix: PurePosixPath) -> Iterator[Entry]:
         """Give every object below a prefix (the empty path: all), sorted by key. Consistent after a write."""
 
+    def names(self, start: str) -> Iterator[str]:
+        """Give the first segments of all keys, sorted, each once, that begin with `start` (empty: all).
+
+        Far cheaper than `list` where releases are many: it finds staging areas and claims without reading releases.
+        """
+
     # --- for `.staging-*/`, and for views such as index.md ----------------------------------------------------------
 
     def put(self, key: PurePosixPath, body: bytes | Path, sha256: str) -> None:
         """Write an object of a staging area or a view, durably, replacing an older one."""
 
+    def put_all(self, uploads: Sequence[Upload]) -> None:
+        """Write many objects of a staging area as `put` does, side by side; durable, all of them, when it returns."""
+
     def delete(self, prefix: PurePosixPath) -> None:
-        """Remove a staging area with all that is in it; one that is gone already is fine."""
+        """Remove a staging area with all that is in it; one that is gone already is fine.
+
+        Where that takes several steps, `<area>/txn.json` goes last but one and `<area>/fate` last: a maker who still
+        runs and creates `fate` anew then sees by the missing `txn.json` that its area was dropped.
+        """
 
     def alone(self, name: str, *, timeout_s: float) -> AbstractContextManager[None]:
         """Hold a named lock where the store has locks; elsewhere do nothing. It saves work, and guards no safety."""
