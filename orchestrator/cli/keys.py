@@ -23,6 +23,7 @@ class KeyForm(StrEnum):
     KEY_FILE = "key-file"
     COSIGN = "cosign"
     GPG = "gpg"
+    AUDIT = "audit"
 
 
 PassphraseEnv = Annotated[
@@ -49,9 +50,9 @@ Expires = Annotated[
 @app.command()
 def generate(  # noqa: PLR0917  (options are keyword-only on the command line)
     out: Annotated[Path, typer.Option("--out", help="The private key to write; a folder for gpg. Never overwritten.")],
-    kind: Annotated[KeyForm, typer.Option("--kind", help="PKCS#8, cosign's own format, or a GPG home.")] = (
-        KeyForm.KEY_FILE
-    ),
+    kind: Annotated[
+        KeyForm, typer.Option("--kind", help="PKCS#8, cosign's own format, a GPG home, or RSA for audits.")
+    ] = (KeyForm.KEY_FILE),
     passphrase_env: PassphraseEnv = None,
     passphrase_fd: PassphraseFd = None,
     no_passphrase: Annotated[bool, typer.Option("--no-passphrase", help="Write it unencrypted.")] = False,
@@ -63,13 +64,15 @@ def generate(  # noqa: PLR0917  (options are keyword-only on the command line)
     """Make a signing key: the private half for its owner alone, the public half beside it as .pub."""
     from orchestrator.signing import new_keys  # noqa: PLC0415  (cryptography costs, and --help does not need it)
 
-    if trust is not None and (not project or kind is KeyForm.GPG):
-        raise typer.BadParameter("--trust needs --project, and a key that is not GPG's")
+    if trust is not None and (not project or kind in {KeyForm.GPG, KeyForm.AUDIT}):
+        raise typer.BadParameter("--trust needs --project, and a key that signs trust files: --kind key-file or cosign")
     secret = None if no_passphrase else _new_passphrase(passphrase_env, passphrase_fd, out)
     wanted = new_keys.NewTrust(path=trust, project=project, threshold=threshold) if trust else None
     match kind:
         case KeyForm.GPG:
             made = new_keys.make_gpg(out, user_id, secret)
+        case KeyForm.AUDIT:
+            made = new_keys.make_audit_key(out, secret)
         case KeyForm.COSIGN | KeyForm.KEY_FILE:
             form = new_keys.cosign_form if kind is KeyForm.COSIGN else new_keys.pkcs8_form
             made = new_keys.make_key_file(out, form, secret, wanted, _now())

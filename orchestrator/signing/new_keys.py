@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from builders.copying import new_file, write_all
 from orchestrator.signing import gpg_home, trust_file
 from orchestrator.signing.key_file import EcKey, new_key
 from orchestrator.signing.private_file import refused_to_write, write_private
-from orchestrator.signing.public_keys import ecdsa_key
+from orchestrator.signing.public_keys import LEAST_RSA_BITS, ecdsa_key, pem_key
 from orchestrator.trust import KeyId
 
 Form = Callable[[EcKey, bytes | None], bytes]
@@ -58,6 +61,19 @@ def make_key_file(path: Path, form: Form, passphrase: bytes | None, trust: NewTr
     if trust is not None and text is not None:
         trust_file.write_trust(trust.path, text, new=True)
     return MadeKey(key_id=key.key_id, private=path, public=public)
+
+
+def make_audit_key(path: Path, passphrase: bytes | None) -> MadeKey:
+    """Make an RSA key of 3,072 bits for the audits of publications, in PKCS#8. Takes a second or two."""
+    public = public_half(path)
+    refuse_taken(public)
+    private = rsa.generate_private_key(public_exponent=65537, key_size=LEAST_RSA_BITS)
+    locked = serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    spki = private.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    write_private(path, private.private_bytes(pem, pkcs8, locked))
+    _write_public(public, spki)
+    return MadeKey(key_id=pem_key(spki, path.name).key_id, private=path, public=public)
 
 
 def make_gpg(home: Path, user_id: str, passphrase: bytes | None) -> MadeKey:

@@ -15,11 +15,13 @@ from builders.names import escaped
 from orchestrator.canonical import Json, canonical_json
 from orchestrator.errors import KeyRefused, SigningFailed, TrustInvalid
 from orchestrator.signing.key_file import EcKey
-from orchestrator.signing.public_keys import ECDSA, PublicKey
+from orchestrator.signing.public_keys import ECDSA, GPG, RSA, PublicKey
 from orchestrator.trust import KeyId
 
 SCHEMA: Final = "relbuild/trust/v1"
-RELEASE, TRUST = "release", "trust"
+RELEASE, TRUST, AUDIT = "release", "trust", "audit"
+_ROLES: Final = {ECDSA: (RELEASE, TRUST), GPG: (RELEASE,), RSA: (AUDIT,)}
+"""What a new key may do: GPG keys sign releases, and only ECDSA keys say which keys count."""
 
 _MAX_BYTES: Final = 4 << 20
 _FIELDS = {"schema", "project", "version", "expires", "keys", "roles", "signatures"}
@@ -142,9 +144,9 @@ def _add(body: dict[str, Any], keys: Iterable[PublicKey], now: datetime) -> None
         body["keys"][key.key_id] = {
             "kind": key.kind, "public": key.text, "from": _text(now), "until": None, "revoked": None,
         }  # fmt: skip
-        # GPG keys sign releases; only ECDSA keys say which keys count.
-        for role in (RELEASE, TRUST) if key.kind == ECDSA else (RELEASE,):
-            body["roles"][role]["keys"] = sorted([*body["roles"][role]["keys"], key.key_id])
+        for role in _ROLES[key.kind]:
+            entry = body["roles"].setdefault(role, {"threshold": 1, "keys": []})
+            entry["keys"] = sorted([*entry["keys"], key.key_id])
 
 
 def _known(body: Mapping[str, Any], key_id: KeyId) -> dict[str, Any]:

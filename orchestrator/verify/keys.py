@@ -7,11 +7,16 @@ from enum import StrEnum
 
 from orchestrator.trust import KeyId
 
+RSA_BITS = (3072, 16384)
+"""A shorter key is too weak; a longer one would only cost its readers time."""
+
 
 class KeyKind(StrEnum):
     ECDSA = "ecdsa-p256"
     GPG = "gpg"
     KEYLESS = "keyless"
+    RSA = "rsa-pss-sha256"
+    """Signs audits of publications, and nothing of a release."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,25 @@ def ecdsa_key_id(pem: str) -> KeyId:
         raise BadKey(f"is no public key in PEM ({type(error).__name__})") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BadKey("is a public key, but not ECDSA P-256")
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return KeyId(hashlib.sha256(spki).hexdigest())
+
+
+def rsa_key_id(pem: str) -> KeyId:
+    """Name an RSA public key of 3,072 to 16,384 bits: SHA-256 of its SPKI. Raises BadKey."""
+    from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - costs
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        Encoding,
+        PublicFormat,
+        load_pem_public_key,
+    )
+
+    try:
+        key = load_pem_public_key(pem.encode())
+    except Exception as error:  # noqa: BLE001 - the library promises no closed set of errors for garbage
+        raise BadKey(f"is no public key in PEM ({type(error).__name__})") from None
+    if not isinstance(key, rsa.RSAPublicKey) or not RSA_BITS[0] <= key.key_size <= RSA_BITS[1]:
+        raise BadKey(f"is a public key, but not RSA of {RSA_BITS[0]} to {RSA_BITS[1]} bits")
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return KeyId(hashlib.sha256(spki).hexdigest())
 

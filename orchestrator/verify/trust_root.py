@@ -27,7 +27,7 @@ from orchestrator.verify.json_strict import (
     record,
     text,
 )
-from orchestrator.verify.keys import BadKey, KeyKind, TrustedKey, ecdsa_key_id, holds_for_message
+from orchestrator.verify.keys import BadKey, KeyKind, TrustedKey, ecdsa_key_id, holds_for_message, rsa_key_id
 from orchestrator.verify.packets import BadPacket, fingerprint_of
 
 SCHEMA: Final = "relbuild/trust/v1"
@@ -220,6 +220,8 @@ def _parsed(data: bytes, place: str) -> TrustRoot:
             raise BadJson(f"has no role {name!r}")
     if any(keys[key_id].kind is not KeyKind.ECDSA for key_id in roles[TRUST].keys):
         raise BadJson("lets a key that is not ECDSA P-256 sign trust files")
+    if any(keys[key_id].kind is KeyKind.RSA for key_id in roles[RELEASE].keys):
+        raise BadJson("lets a key for audits sign releases")
     return TrustRoot(
         place=place, project=value["project"], version=value["version"], expires=_time(value["expires"]), keys=keys,
         roles=roles, signed=canonical({name: inner for name, inner in value.items() if name != "signatures"}),
@@ -255,6 +257,8 @@ def _id_of(kind: KeyKind, entry: Mapping[str, Any]) -> str:
     match kind:
         case KeyKind.ECDSA:
             return ecdsa_key_id(entry["public"])
+        case KeyKind.RSA:
+            return rsa_key_id(entry["public"])
         case KeyKind.GPG:
             return fingerprint_of(entry["public"].encode())
         case KeyKind.KEYLESS:
