@@ -15,6 +15,7 @@ from builders.sources import GitSource as GitSource  # noqa: PLC0414
 from builders.sources import OutsideSource as OutsideSource  # noqa: PLC0414
 from builders.sources import PypiSource as PypiSource  # noqa: PLC0414
 from builders.targets import Target
+from orchestrator.publishing_rules import PublishingRules
 from orchestrator.signing_rules import SigningRules
 
 # --- the configuration -------------------------------------------------------------------------------------------
@@ -157,6 +158,7 @@ class Matrix:
     engine: EngineRules = EngineRules()
     policy: PolicyRules = PolicyRules()
     signing: SigningRules | None = None
+    repository: PublishingRules | None = None
 
 
 # --- the plan and what came of it --------------------------------------------------------------------------------

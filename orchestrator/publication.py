@@ -4,10 +4,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Final, Protocol, TypeVar, overload
 
 from orchestrator.canonical import Json
+
+# Said twice because what publishes is written with these names as much as with those below.
+from orchestrator.publishing_rules import PolicyMode as PolicyMode  # noqa: PLC0414
+from orchestrator.publishing_rules import RepositoryKind as RepositoryKind  # noqa: PLC0414
+from orchestrator.publishing_rules import RepositoryRules as RepositoryRules  # noqa: PLC0414
 from orchestrator.trust import KeyId
 
 _Row = TypeVar("_Row")
@@ -19,34 +24,6 @@ AUDIT, AUDIT_SIGNATURE = ".audit.json", ".audit.sig"
 """Endings behind the version: the claim, and the signature over its exact bytes."""
 INDEX_SCHEMA: Final = "relbuild/index/v1"
 AUDIT_SCHEMA: Final = "relbuild/audit/v1"
-
-
-class RepositoryKind(StrEnum):
-    LOCAL = "local"
-    S3 = "s3"
-    GCS = "gcs"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepositoryRules:
-    """Where releases are promoted to.
-
-    local: `path`, and `unsafe_filesystem` to accept one without the promises that the commit rests on.
-    s3, gcs: `bucket`, `prefix` below it, `endpoint` and `region` where the machine's own do not count.
-    """
-
-    kind: RepositoryKind
-    path: Path | None = None
-    bucket: str = ""
-    prefix: str = ""
-    endpoint: str = ""
-    region: str = ""
-    unsafe_filesystem: bool = False
-
-
-class PolicyMode(StrEnum):
-    STRICT = "strict"
-    LENIENT = "lenient"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from orchestrator.config.archives import collisions
 from orchestrator.config.lines import KeyPath, Lines
 from orchestrator.config.problems import Draft
 from orchestrator.config.products import Surroundings, product
+from orchestrator.config.repository import repository
 from orchestrator.config.signing import signing
 from orchestrator.config.targeting import target_table
 from orchestrator.model import (
@@ -40,6 +41,7 @@ def matrix(
         what = "there is no product"
         found.append(Draft(path=("products",), what=what, suggestion="add a table [products.NAME] with a recipe"))
     rules = signing(shape.signing, root, found)
+    publishing = repository(shape.repository, root, project.name, found, signs=rules is not None)
     drafts.extend(_not_consequences(found, left_out))
     return Matrix(
         file=root / file.name,
@@ -52,6 +54,7 @@ def matrix(
         engine=EngineRules(kind=EngineKind(shape.engine.kind), jobs=shape.engine.jobs),
         policy=_policy(shape.policy),
         signing=rules,
+        repository=publishing,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.config import product_shapes, shapes, signing_shapes
+from orchestrator.config import product_shapes, repository_shape, shapes, signing_shapes
 from orchestrator.config.base_shape import Shape, is_tag
 from orchestrator.config.lines import KeyPath, Lines
 from orchestrator.config.texts import cut, near_hint, shown
@@ -40,6 +40,7 @@ _TABLES: dict[KeyPath, tuple[type[Shape], ...]] = {
     ("engine",): (shapes.EngineShape,),
     ("policy",): (shapes.PolicyShape,),
     ("policy", "gate"): (shapes.GateShape,),
+    ("repository",): (repository_shape.RepositoryShape,),
     ("signing",): (signing_shapes.SigningShape,),
     ("signing", "signers", "*"): (
         signing_shapes.KeyFileShape,

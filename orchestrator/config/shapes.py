@@ -7,6 +7,7 @@ from pydantic import Field, Tag
 from orchestrator.config import texts
 from orchestrator.config.base_shape import Shape, by_type
 from orchestrator.config.product_shapes import ProductShape
+from orchestrator.config.repository_shape import RepositoryShape
 from orchestrator.config.signing_shapes import SigningShape
 
 Verdict = Literal["error", "warn", "ignore"]
@@ -110,3 +111,4 @@ class MatrixShape(Shape):
     engine: EngineShape = EngineShape()
     policy: PolicyShape = PolicyShape()
     signing: SigningShape | None = None
+    repository: RepositoryShape | None = None

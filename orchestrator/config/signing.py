@@ -29,18 +29,18 @@ def signing(shape: signing_shapes.SigningShape | None, root: Path, drafts: list[
         recipients = tuple(shape.encryption.recipients)
         encryption = EncryptionRules(recipients=recipients, plain=PlainFiles(shape.encryption.plain))
     return SigningRules(
-        signers=signers, trust=_path(shape.trust, root), each_artifact=shape.artifacts, encryption=encryption
+        signers=signers, trust=full_path(shape.trust, root), each_artifact=shape.artifacts, encryption=encryption
     )
 
 
 def _signer(shape: signing_shapes.Signer, root: Path) -> SignerRules:
     match shape:
         case signing_shapes.KeyFileShape(key_file=path, passphrase=words):
-            key = str(_path(path, root))
-            return SignerRules(kind=SignerKind.KEY_FILE, key=key, passphrase=_passphrase(words))
+            key = str(full_path(path, root))
+            return SignerRules(kind=SignerKind.KEY_FILE, key=key, passphrase=passphrase_source(words))
         case signing_shapes.GpgShape(gpg=key, home=home, passphrase=words):
-            place = _path(home, root)
-            return SignerRules(kind=SignerKind.GPG, key=key, home=place, passphrase=_passphrase(words))
+            place = full_path(home, root)
+            return SignerRules(kind=SignerKind.GPG, key=key, home=place, passphrase=passphrase_source(words))
         case signing_shapes.KmsShape(kms=key, region=region, endpoint=endpoint):
             return SignerRules(kind=SignerKind.KMS, key=key, region=region, endpoint=endpoint)
         case signing_shapes.KeylessShape(keyless=identity):
@@ -49,7 +49,8 @@ def _signer(shape: signing_shapes.Signer, root: Path) -> SignerRules:
             assert_never(shape)
 
 
-def _passphrase(words: str) -> PassphraseSource:
+def passphrase_source(words: str) -> PassphraseSource:
+    """Read "env:NAME", "fd:NUMBER", "prompt" or nothing."""
     if words == "prompt":
         return PassphraseSource(kind=PassphraseFrom.PROMPT)
     match = texts.PASSPHRASE.fullmatch(words)
@@ -58,6 +59,6 @@ def _passphrase(words: str) -> PassphraseSource:
     return PassphraseSource(kind=PassphraseFrom(match[1] or match[3]), where=match[2] or match[4])
 
 
-def _path(text: str, root: Path) -> Path:
+def full_path(text: str, root: Path) -> Path:
     """Make a path absolute: `~` is the home of whoever runs this, all else is relative to the project."""
     return root / Path(text).expanduser()
