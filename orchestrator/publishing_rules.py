@@ -1,6 +1,6 @@
 """What `[repository]` says: where releases are promoted to, by whose audit key, and how strictly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class PublishingRules:
     repository: RepositoryRules
     audit_key: Path
     repository_id: str
-    audit_passphrase: PassphraseSource = PassphraseSource()
+    audit_passphrase: PassphraseSource = field(default_factory=PassphraseSource)
     mode: PolicyMode = PolicyMode.STRICT
     valid_days: int = 400
     """So long readers believe an index that nobody renews."""
