@@ -24,15 +24,10 @@ def doctor(
 
     from orchestrator import checkup, release, trust_checkup  # noqa: PLC0415  (heavy imports wait until --help is past)
     from orchestrator.cli import tables, wire  # noqa: PLC0415
-    from orchestrator.errors import ConfigNotFound, NotReady  # noqa: PLC0415
+    from orchestrator.errors import NotReady  # noqa: PLC0415
     from orchestrator.plan import Selection  # noqa: PLC0415
 
-    try:
-        matrix = wire.load_matrix(config)
-    except ConfigNotFound:
-        if config is not None:
-            raise
-        matrix = None
+    matrix = wire.find_matrix(config)
     dist = output or (matrix.root if matrix else Path.cwd()) / "dist"
 
     def make_plan(loaded: "Matrix") -> "Plan":

@@ -19,14 +19,9 @@ def rehearse(
     """Stage, describe, sign and verify a tiny artifact with the project's keys, before anything is built."""
     from orchestrator import rehearse as rehearsal  # noqa: PLC0415  (heavy, and --help does not need it)
     from orchestrator.cli import tables, wire  # noqa: PLC0415
-    from orchestrator.errors import ConfigNotFound, SigningFailed  # noqa: PLC0415
+    from orchestrator.errors import SigningFailed  # noqa: PLC0415
 
-    try:
-        matrix = wire.load_matrix(config)
-    except ConfigNotFound:
-        if config is not None:
-            raise
-        matrix = None
+    matrix = wire.find_matrix(config)
     rules = None if matrix is None or throw_away else matrix.signing
     passphrases = wire.take_passphrases(rules)
     dist = (output or (matrix.root if matrix else Path.cwd()) / "dist").absolute()
@@ -35,7 +30,8 @@ def rehearse(
     rows = [("ok" if step.error is None else "FAILED", step.name, f"{step.seconds:.2f} s") for step in steps]
     print(tables.columns(("", "STEP", "TOOK"), rows))
     print(f"\nwith {'the keys of [signing]' if rules else 'throw-away keys: nothing is known of your own'}")
-    errors = [step.error for step in steps if step.error is not None]
+    # A key that is refused stops two steps, and is one thing to mend.
+    errors = list({str(step.error): step.error for step in steps if step.error is not None}.values())
     if len(errors) > 1:
         lines = "\n".join(f"- {error}" for error in errors)
         raise SigningFailed(f"{len(errors)} things stand in the way of a release:\n{lines}")

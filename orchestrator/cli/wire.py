@@ -10,6 +10,7 @@ from builders.interface import Builder
 from builders.model import CommandRecipe, DockerfileRecipe
 from builders.targets import Target, host
 from orchestrator import survey
+from orchestrator.errors import ConfigNotFound
 from orchestrator.events import Note, Observer
 from orchestrator.model import EngineKind, Matrix, PlacementWish, Plan, Product
 from orchestrator.plan import Selection, select
@@ -23,6 +24,16 @@ def load_matrix(config_path: Path | None) -> Matrix:
     from orchestrator import config  # noqa: PLC0415  (pydantic costs 0.1 s)
 
     return config.load(config_path or config.find(Path.cwd()))
+
+
+def find_matrix(config_path: Path | None) -> Matrix | None:
+    """Read it the same way, where there is one; what was named must be there."""
+    try:
+        return load_matrix(config_path)
+    except ConfigNotFound:
+        if config_path is not None:
+            raise
+        return None
 
 
 def take_passphrases(rules: SigningRules | None) -> Passphrases:

@@ -4,8 +4,12 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from orchestrator.trust import KeyId
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 RSA_BITS = (3072, 16384)
 """A shorter key is too weak; a longer one would only cost its readers time."""
@@ -50,39 +54,36 @@ class BadKey(ValueError):
 def ecdsa_key_id(pem: str) -> KeyId:
     """Name an ECDSA P-256 public key: SHA-256 of its SPKI. Raises BadKey."""
     from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - costs
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
-        Encoding,
-        PublicFormat,
-        load_pem_public_key,
-    )
 
-    try:
-        key = load_pem_public_key(pem.encode())
-    except Exception as error:  # noqa: BLE001 - the library promises no closed set of errors for garbage
-        raise BadKey(f"is no public key in PEM ({type(error).__name__})") from None
+    key = _loaded(pem)
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BadKey("is a public key, but not ECDSA P-256")
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return KeyId(hashlib.sha256(spki).hexdigest())
+    return _id_of(key)
 
 
 def rsa_key_id(pem: str) -> KeyId:
     """Name an RSA public key of 3,072 to 16,384 bits: SHA-256 of its SPKI. Raises BadKey."""
     from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - costs
-    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
-        Encoding,
-        PublicFormat,
-        load_pem_public_key,
-    )
 
-    try:
-        key = load_pem_public_key(pem.encode())
-    except Exception as error:  # noqa: BLE001 - the library promises no closed set of errors for garbage
-        raise BadKey(f"is no public key in PEM ({type(error).__name__})") from None
+    key = _loaded(pem)
     if not isinstance(key, rsa.RSAPublicKey) or not RSA_BITS[0] <= key.key_size <= RSA_BITS[1]:
         raise BadKey(f"is a public key, but not RSA of {RSA_BITS[0]} to {RSA_BITS[1]} bits")
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return KeyId(hashlib.sha256(spki).hexdigest())
+    return _id_of(key)
+
+
+def _loaded(pem: str) -> object:
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
+    try:
+        return load_pem_public_key(pem.encode())
+    except Exception as error:  # noqa: BLE001 - the library promises no closed set of errors for garbage
+        raise BadKey(f"is no public key in PEM ({type(error).__name__})") from None
+
+
+def _id_of(key: "ec.EllipticCurvePublicKey | rsa.RSAPublicKey") -> KeyId:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
+    return KeyId(hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest())
 
 
 def holds_for_digest(public: str, sha256: str, signature: bytes) -> bool:
