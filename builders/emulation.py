@@ -69,7 +69,7 @@ def sysroot(target: Target) -> Path | None:
 
 def _version(program: Path) -> str:
     try:
-        done = command.capture([os.fspath(program), "--version"], timeout_s=5)
+        done = command.capture([os.fspath(program), "--version"], timeout_s=5, env={})
     except (CellError, ToolchainUnavailable):
         return ""
     match = re.search(rb"version (\d+(?:\.\d+)*)", done.stdout)

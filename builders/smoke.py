@@ -94,11 +94,11 @@ def _run_one(cell: Cell, test: Smoke, prefix: list[str], folder: Path, cancelled
     room = sandbox.Room(binds=binds, cwd=inside, env=env)
     argv = sandbox.wrap([*prefix, program, *test.run[1:]], room, isolation)
     collected = _Collected()
-    bare_env = None if isolation is sandbox.Isolation.BUBBLEWRAP else env
+    moved = isolation is sandbox.Isolation.BUBBLEWRAP
     try:
         code = command.stream(
-            argv, on_output=collected.take, cancelled=cancelled, timeout_s=TIMEOUT_S, env=bare_env,
-            cwd=None if bare_env is None else folder, on_error=collected.take_error,
+            argv, on_output=collected.take, cancelled=cancelled, timeout_s=TIMEOUT_S,
+            env=sandbox.own_env() if moved else env, cwd=None if moved else folder, on_error=collected.take_error,
         )  # fmt: skip
     except TimedOut as error:
         raise SmokeFailed(f"{cell.id}: smoke test `{' '.join(test.run)}`: {error.what}") from error

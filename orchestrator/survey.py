@@ -16,6 +16,7 @@ from orchestrator.errors import VersionUnknown
 from orchestrator.model import Matrix, OutsideSource, Product, VersionFile
 
 _SEMVER_TAG = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
+_GIT_NEEDS = ("PATH", "HOME", "XDG_CONFIG_HOME")
 _SAFE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_~-]{0,127}")
 
 
@@ -183,6 +184,7 @@ def _version_from_git(root: Path) -> str:
 def _git(root: Path, *arguments: str) -> str:
     if not command.find_program("git"):
         return ""
-    env = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    own = {name: value for name, value in os.environ.items() if name in _GIT_NEEDS or name.startswith("GIT_")}
+    env = {**own, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     done = command.capture(["git", "-c", "core.fsmonitor=false", *arguments], cwd=root, env=env)
     return done.stdout.decode("utf-8", "replace").strip() if done.exit_code == 0 else ""

@@ -222,7 +222,7 @@ def _run(cell: Cell, argv: Sequence[str], shop: _Workshop, env: Mapping[str, str
             cancelled=events.cancelled,
             timeout_s=cell.limits.timeout_s,
             cwd=None if own_files else shop.folder / "src",
-            env=None if own_files else env,
+            env=sandbox.own_env() if own_files else env,
         )
     except TimedOut as error:
         raise TimedOut(f"{cell.id}: {error.what}", next_step=error.next_step) from error

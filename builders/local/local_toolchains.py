@@ -19,6 +19,8 @@ DEFAULT_FLOOR = "2.31"
 """The glibc that Zig compiles for where a product names none."""
 
 _INSIDE = "/opt/toolchain"
+_ASKED_WITH = ("PATH", "HOME", "GOROOT", "GOTOOLCHAIN", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HOME")
+"""What a compiler may see of this program's own environment when it is asked what it is."""
 # Go writes telemetry into the user's settings folder whenever it is asked anything; below a device it cannot.
 _NO_SETTINGS = {"XDG_CONFIG_HOME": os.devnull}
 _ZIG_HINT = "install it with `pip install 'relbuild[zig]'`"
@@ -183,7 +185,8 @@ def _first_line(argv: list[str]) -> str:
 @functools.cache
 def _cached_text(argv: tuple[str, ...]) -> str:
     try:
-        done = command.capture(argv, timeout_s=30, env=os.environ | _NO_SETTINGS)
+        seen = {name: os.environ[name] for name in _ASKED_WITH if name in os.environ}
+        done = command.capture(argv, timeout_s=30, env=seen | _NO_SETTINGS)
     except CellError as error:
         raise ToolchainUnavailable(f"{argv[0]} does not answer: {error.what}") from error
     if done.exit_code != 0:

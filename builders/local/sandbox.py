@@ -99,8 +99,13 @@ def _system_path(path: str) -> list[str]:
     return ["--ro-bind-try", path, path]
 
 
+def own_env() -> dict[str, str]:
+    """Give what bubblewrap itself is started with: its first process stays, and a recipe can read /proc/1/environ."""
+    return {"PATH": os.environ.get("PATH", os.defpath)}
+
+
 def _works(argv: Sequence[str]) -> bool:
     try:
-        return command.capture(argv, timeout_s=10).exit_code == 0
+        return command.capture(argv, timeout_s=10, env=own_env()).exit_code == 0
     except (ToolchainUnavailable, CellError):
         return False

@@ -79,7 +79,7 @@ def _compile(argv: list[str], fresh: Path, place: str, binds: tuple[Bind, ...], 
         on_output=events.output,
         cancelled=events.cancelled,
         timeout_s=_TIMEOUT_S,
-        env=None if moved else env,
+        env=sandbox.own_env() if moved else env,
     )
     if code != 0:
         raise ToolchainUnavailable(

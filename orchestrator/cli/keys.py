@@ -119,7 +119,12 @@ def rotate(  # noqa: PLR0917  (options are keyword-only on the command line)
         typer.Option("--until", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"], help="In UTC; default: now."),
     ] = None,
     expires: Expires = None,
-    threshold: Annotated[int | None, typer.Option("--threshold", min=1, help="How many keys must sign.")] = None,
+    threshold: Annotated[
+        int | None, typer.Option("--threshold", min=1, help="So many keys must sign a release.")
+    ] = None,
+    trust_threshold: Annotated[
+        int | None, typer.Option("--trust-threshold", min=1, help="So many keys must sign this file.")
+    ] = None,
     passphrase_env: PassphraseEnvs = None,
     passphrase_fd: PassphraseFds = None,
     no_passphrase: NoPassphrase = False,
@@ -134,6 +139,7 @@ def rotate(  # noqa: PLR0917  (options are keyword-only on the command line)
         until=_utc(until),
         revoke=tuple(KeyId(name) for name in revoke or ()),
         threshold=threshold,
+        trust_threshold=trust_threshold,
         expires=_utc(expires),
     )
     sources = _sources(passphrase_env or [], passphrase_fd or [], len(key), none=no_passphrase)

@@ -18,6 +18,7 @@ from builders.targets import near
 MAX_LINE_CHARS = 4096
 MAX_NEAR_CHARS = 64
 MAX_SHOWN_CHARS = 80
+_SECRET = re.compile(r"AGE-SECRET-KEY-|PRIVATE KEY", re.IGNORECASE)
 MAX_EXPRESSION_CHARS = 1000
 
 _BIDI = "\u202a-\u202e\u2066-\u2069"
@@ -63,8 +64,9 @@ def broken(what: str, suggestion: str = "") -> PydanticCustomError:
 
 
 def shown(value: object) -> str:
-    """Quote a value of the file for a message: one short line of printable characters."""
-    return cut(repr(value))
+    """Quote a value of the file for a message: one short line of printable characters. No secret key is shown."""
+    words = repr(value)
+    return "a secret key" if _SECRET.search(words) else cut(words)
 
 
 def cut(words: str) -> str:

@@ -65,8 +65,10 @@ class GpgRoom:
 
     def close(self) -> None:
         """End the agent that gpg started, and remove the room. The keys of the other home stay."""
-        _capture(["gpgconf", "--kill", "all"], self._env(), stdin=b"")
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            _capture(["gpgconf", "--kill", "all"], self._env(), stdin=b"")
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _env(self) -> Mapping[str, str]:
         return {
@@ -151,4 +153,4 @@ def _capture(argv: list[str], env: Mapping[str, str], stdin: bytes) -> command.C
     try:
         return command.capture(argv, env=env, stdin=stdin, timeout_s=_TIMEOUT_S)
     except BuildError as error:
-        raise SigningFailed(f"{argv[0]} did not run: {error.what}", next_step="install gnupg: ci/tools") from error
+        raise SigningFailed(f"{argv[0]} did not run: {error.what}", next_step="install gnupg") from error

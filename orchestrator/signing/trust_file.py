@@ -40,6 +40,9 @@ class Rotation:
     until: datetime | None = None
     revoke: tuple[KeyId, ...] = ()
     threshold: int | None = None
+    """How many keys must sign a release."""
+    trust_threshold: int | None = None
+    """How many must sign the trust file itself."""
     expires: datetime | None = None
 
 
@@ -75,8 +78,9 @@ def rotate(old: bytes, change: Rotation, signers: Sequence[EcKey], now: datetime
         _known(body, key_id)["until"] = _text(change.until or now)
     for key_id in change.revoke:
         _known(body, key_id)["revoked"] = _text(now)
-    for role in (RELEASE, TRUST) if change.threshold is not None else ():
-        body["roles"][role]["threshold"] = change.threshold
+    for role, threshold in ((RELEASE, change.threshold), (TRUST, change.trust_threshold)):
+        if threshold is not None:
+            body["roles"][role]["threshold"] = threshold
     _refuse_too_few(body, max(change.until or now, now))
     return _signed(body, signers, now, (before, body))
 
