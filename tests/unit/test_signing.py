@@ -482,7 +482,11 @@ def test_a_rotation_is_signed_by_old_and_new() -> None:
         (Rotation(add=(public(NEW),), retire=(OLD.key_id,)), [OLD], "version 2 of the trust file wants the signatures"),
         (Rotation(add=(public(NEW),)), [NEW], "version 1 of the trust file wants the signatures of 1"),
         (Rotation(add=(public(NEW),)), [THIRD], "version 1 of the trust file wants"),
-        (Rotation(add=(public(NEW),), threshold=2), [OLD], "version 2 of the trust file wants the signatures of 2"),
+        (
+            Rotation(add=(public(NEW),), threshold=2, trust_threshold=2),
+            [OLD],
+            "version 2 of the trust file wants the signatures of 2",
+        ),
         (Rotation(retire=(OLD.key_id,)), [OLD], "would count at"),
         (Rotation(retire=(OLD.key_id,), until=datetime(2027, 1, 1, tzinfo=UTC)), [OLD], "would count at 2027"),
         (Rotation(revoke=(OLD.key_id,)), [OLD], "would count at"),
