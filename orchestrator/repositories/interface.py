@@ -93,11 +93,7 @@ class Repository(Protocol):
         """Write many objects of a staging area as `put` does, side by side; durable, all of them, when it returns."""
 
     def delete(self, prefix: PurePosixPath) -> None:
-        """Remove a staging area with all that is in it; one that is gone already is fine.
-
-        Where that takes several steps, `<area>/txn.json` goes last but one and `<area>/fate` last: a maker who still
-        runs and creates `fate` anew then sees by the missing `txn.json` that its area was dropped.
-        """
+        """Remove a staging area with all that is in it, in any order; one that is gone already is fine."""
 
     def alone(self, name: str, *, timeout_s: float) -> AbstractContextManager[None]:
         """Hold a named lock where the store has locks; elsewhere do nothing. It saves work, and guards no safety."""

@@ -1,0 +1,454 @@
+"""The real publisher on a real folder: killed by the kernel at its calls, failed at them, cut off from power, raced.
+
+By default a sample of the calls; RELBUILD_FAULTS=full takes all. Each test prints how many it took of how many.
+"""
+
+import contextlib
+import copy
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from builders.errors import RelbuildError
+from orchestrator.errors import DuplicateVersion
+from orchestrator.publication import PublicationState
+from orchestrator.publish.desk import state_of
+from orchestrator.repositories.local import LocalRepository
+from orchestrator.trust import VerifiedRelease
+from tests.faults.invariants import Witness, disk
+from tests.faults.publisher_program import make_release, publish, recovered
+
+ROOT = Path(__file__).parents[2]
+FULL = os.environ.get("RELBUILD_FAULTS") == "full"
+CHANGING = (
+    "mkdir", "mkdirat", "link", "linkat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "fsync",
+    "fdatasync", "syncfs", "ftruncate", "fchmod", "fchmodat", "write", "pwrite64", "sendfile", "copy_file_range",
+)  # fmt: skip
+"""Calls that change what is on the disk. A kill behind one is a kill before the next."""
+SYNCS = ("fsync", "fdatasync", "syncfs")
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+needs_loop = pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/dev/loop-control").exists() or shutil.which("mkfs.ext4") is None,
+    reason="power cuts need root, loop devices and mkfs.ext4",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How the program ended: its code (negative: a signal's number), and the last line that it printed."""
+
+    exit_code: int
+    last_line: str
+    errors: str
+
+
+def program(*arguments: str | Path, strace: Sequence[str] = (), one_by_one: bool = True) -> Ended:
+    """Run the publisher, under strace where it is to be disturbed."""
+    env = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}
+    env |= {"RELBUILD_ONE_BY_ONE": "1"} if one_by_one else {}
+    tracer = ["strace", "-f", "--seccomp-bpf", "-qqq", *strace] if strace else []
+    command = [*tracer, sys.executable, "-B", "-m", "tests.faults.publisher_program", *map(str, arguments)]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    return Ended(exit_code=done.returncode, last_line=(done.stdout.splitlines() or [""])[-1], errors=done.stderr)
+
+
+def calls_of(log: Path, *arguments: str | Path) -> Counter[str]:
+    """Count the changing calls of an undisturbed run."""
+    ended = program(*arguments, strace=["-o", str(log), "-e", f"trace={','.join(CHANGING)}"])
+    assert ended.exit_code == 0, ended.errors
+    lines = [line.split(maxsplit=1)[1] for line in log.read_text().splitlines()]
+    return Counter(line.split("(")[0] for line in lines if "(" in line and not line.startswith(("+++", "---")))
+
+
+def points(calls: Counter[str], *, most: int, only: Sequence[str] = CHANGING) -> list[tuple[str, int]]:
+    """Give call and number of all injection points, or an even sample."""
+    every = [(call, number) for call in only for number in range(1, calls[call] + 1)]
+    if FULL or len(every) <= most:
+        return every
+    # Links decide: fate and claim are never left out.
+    links = [point for point in every if point[0] == "linkat"]
+    rest = [point for point in every if point[0] != "linkat"]
+    count = max(1, most - len(links))
+    return [*links, *(rest[at * len(rest) // count] for at in range(count))][:most]
+
+
+@dataclass
+class Place:
+    """A repository with one release, to be copied for each fault, and a release to publish into the copies."""
+
+    base: Path
+    repository: Path
+    folder: Path
+    release: VerifiedRelease
+    witness: Witness
+    calls: Counter[str]
+    copies: int = 0
+
+    def fresh(self) -> tuple[Path, Witness]:
+        self.copies += 1
+        target = self.base / f"copy-{self.copies}"
+        shutil.copytree(self.repository, target)
+        return target, copy.deepcopy(self.witness)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    base, witness = tmp_path_factory.mktemp("commit"), Witness()
+    repository, release = base / "repository", make_release(base / "releases", "1.1.0")
+    first = publish(LocalRepository(repository), make_release(base / "releases", "1.0.0"))
+    witness.acknowledge("1.0.0", first.audit_sha256)
+    witness.settled(disk(repository))
+    made = Place(
+        base=base, repository=repository, folder=release.folder, release=release, witness=witness, calls=Counter()
+    )
+    if shutil.which("strace"):
+        made.calls = calls_of(base / "log", "promote", made.fresh()[0], release.folder)
+    return made
+
+
+def listed(witness: Witness, folder: Path, version: str = "1.1.0") -> bool:
+    index = witness.look(disk(folder))
+    return index is not None and version in {entry["version"] for entry in index["releases"]}
+
+
+def healed(witness: Witness, folder: Path) -> None:
+    recovered(LocalRepository(folder))
+    witness.settled(disk(folder))
+
+
+# --- killed ---------------------------------------------------------------------------------------------------------
+
+
+@needs_strace
+def test_killed_at_its_calls_it_is_rolled_forward_or_was_never_there(place: Place) -> None:
+    chosen = points(place.calls, most=28)
+    print(f"kills: {len(chosen)} of {place.calls.total()} calls")
+    assert place.calls.total() > 80
+    before = after = 0
+    for call, number in chosen:
+        folder, witness = place.fresh()
+        ended = program("promote", folder, place.folder, strace=["-e", f"inject={call}:signal=SIGKILL:when={number}"])
+        assert ended.exit_code in {-signal.SIGKILL, 128 + signal.SIGKILL}, (call, number, ended)
+        claimed = (folder / "1.1.0.audit.json").exists()
+        was_listed = listed(witness, folder)
+        assert claimed or not was_listed
+        healed(witness, folder)
+        assert listed(witness, folder) or not claimed, (call, number)
+        before, after = before + (not claimed), after + claimed
+        # The number is not lost by a kill: the same bytes are out afterwards in every case.
+        witness.acknowledge("1.1.0", publish(LocalRepository(folder), place.release).audit_sha256)
+        witness.settled(disk(folder))
+        shutil.rmtree(folder)
+    assert before
+    assert after
+
+
+@needs_strace
+def test_killed_inside_recovery_the_next_one_finishes(place: Place) -> None:
+    deaths = [
+        (call, number)
+        for call, number in points(place.calls, most=10**6)
+        if call in {"linkat", "renameat2", "renameat"} or (call == "unlinkat" and number % 5 == 0)
+    ]
+    if not FULL:
+        deaths = random.Random(1).sample(deaths, 5)
+    taken = total = 0
+    for at, (call, number) in enumerate(deaths):
+        folder, _ = place.fresh()
+        program("promote", folder, place.folder, strace=["-e", f"inject={call}:signal=SIGKILL:when={number}"])
+        again = place.base / "again"
+        shutil.copytree(folder, again)
+        inner = calls_of(place.base / "log", "recover", again)
+        shutil.rmtree(again)
+        total += inner.total()
+        for inner_call, inner_number in points(inner, most=4)[: None if FULL else 4]:
+            shutil.copytree(folder, again)
+            witness = copy.deepcopy(place.witness)
+            claimed = (again / "1.1.0.audit.json").exists()
+            ended = program("recover", again, strace=["-e", f"inject={inner_call}:signal=SIGKILL:when={inner_number}"])
+            assert ended.exit_code in {-signal.SIGKILL, 128 + signal.SIGKILL}, ended
+            witness.look(disk(again))
+            healed(witness, again)
+            assert listed(witness, again) or not claimed, (at, call, number, inner_call, inner_number)
+            shutil.rmtree(again)
+            taken += 1
+    print(f"nested kills: {taken} of {total} calls, in {len(deaths)} states")
+    assert taken >= len(deaths)
+
+
+@needs_strace
+def test_killed_while_threads_copy(place: Place) -> None:
+    for number in range(1, 8, 1 if FULL else 3):
+        folder, witness = place.fresh()
+        program(
+            "promote", folder, place.folder, one_by_one=False,
+            strace=["-e", f"inject=fsync:signal=SIGKILL:when={number}"],
+        )  # fmt: skip
+        witness.look(disk(folder))
+        healed(witness, folder)
+
+
+# --- failing calls --------------------------------------------------------------------------------------------------
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("error", "only"),
+    [
+        ("EIO", SYNCS),
+        ("ENOSPC", ("mkdirat", "linkat", "renameat", "renameat2", "write", "pwrite64")),
+        ("EROFS", ("mkdirat", "linkat", "renameat", "renameat2", "unlinkat", "fchmod")),
+    ],
+)
+def test_the_state_line_is_true_when_calls_fail(place: Place, error: str, only: Sequence[str]) -> None:
+    # The last write is the state line itself, on a pipe.
+    calls = place.calls - Counter({"write": 1})
+    chosen = points(calls, most=12, only=only)
+    print(f"{error}: {len(chosen)} of {sum(calls[call] for call in only)} calls")
+    states: Counter[str] = Counter()
+    for call, number in chosen:
+        folder, witness = place.fresh()
+        ended = program("promote", folder, place.folder, strace=["-e", f"inject={call}:error={error}:when={number}"])
+        assert "Traceback" not in ended.errors, (call, number, ended.errors)
+        assert (ended.exit_code == 0) == (ended.last_line == PublicationState.PUBLISHED), (call, number, ended)
+        if ended.exit_code == 0:
+            assert listed(witness, folder)
+        witness.look(disk(folder))
+        healed(witness, folder)
+        said = PublicationState(ended.last_line)
+        assert (said is PublicationState.NOT_PUBLISHED) != listed(witness, folder), (call, number, ended)
+        states[said] += 1
+        shutil.rmtree(folder)
+    print(dict(states))
+    assert states[PublicationState.NOT_PUBLISHED]
+    if error == "EIO":
+        # A failed fsync is never asked again, so the only syncs that may fail unnoticed are those of tidying up.
+        assert states[PublicationState.CLAIMED]
+
+
+def test_a_small_disk_that_fills_up_is_a_clean_failure(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs needs root")
+    release = make_release(tmp_path, "1.0.0", artifacts=40)
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    ends: Counter[str] = Counter()
+    for size_kib in range(40, 760, 40 if FULL else 120):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", mounted], check=True)
+        try:
+            folder, witness = mounted / "repository", Witness()
+            folder.mkdir()
+            try:
+                state = publish(LocalRepository(folder), release).state
+            except RelbuildError as error:
+                state = state_of(error)
+            ends[state] += 1
+            witness.look(disk(folder))
+            subprocess.run(["mount", "-o", "remount,size=64m", mounted], check=True)
+            healed(witness, folder)
+            assert (state is PublicationState.NOT_PUBLISHED) != listed(witness, folder, "1.0.0")
+        finally:
+            subprocess.run(["umount", mounted], check=True)
+    print(dict(ends))
+    assert ends[PublicationState.NOT_PUBLISHED]
+    assert ends[PublicationState.PUBLISHED]
+
+
+# --- power cuts -----------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def mounted_image(image: Path, at: Path) -> Iterator[Path]:
+    at.mkdir(exist_ok=True)
+    # A long commit interval: nothing reaches the disk but what is synced.
+    subprocess.run(["mount", "-o", "loop,commit=300", image, at], check=True, capture_output=True)
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", at], check=True)
+
+
+def after_power_cut(place: Place, tmp_path: Path, strace: Sequence[str]) -> tuple[Ended, Path]:
+    """Publish onto a disk image, and give how it ended with a copy of the image as the disk was at that instant."""
+    image, cut = tmp_path / "image", tmp_path / "cut"
+    with image.open("wb") as file:
+        file.truncate(24 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    with mounted_image(image, tmp_path / "mounted") as disk_folder:
+        shutil.copytree(place.repository, disk_folder / "repository")
+        os.sync()
+        ended = program("promote", disk_folder / "repository", place.folder, strace=strace)
+        subprocess.run(["cp", "--sparse=always", image, cut], check=True)
+    return ended, cut
+
+
+def power_cut_violation(place: Place, cut: Path, tmp_path: Path, ended: Ended) -> str:
+    """Say what the disk shows that must not be after the power came back, or give an empty string."""
+    witness = copy.deepcopy(place.witness)
+    with mounted_image(cut, tmp_path / "back") as disk_folder:
+        folder = disk_folder / "repository"
+        try:
+            there = listed(witness, folder)
+            if ended.exit_code == 0 and not there:
+                return "I5: acknowledged, and lost"
+            healed(witness, folder)
+        except (AssertionError, RelbuildError, ValueError) as error:
+            return f"{type(error).__name__}: {error}"
+    return ""
+
+
+@needs_strace
+@needs_loop
+def test_power_cut_behind_an_acknowledged_publish_loses_nothing(place: Place, tmp_path: Path) -> None:
+    ended, cut = after_power_cut(place, tmp_path, ())
+    assert ended.exit_code == 0, ended
+    assert power_cut_violation(place, cut, tmp_path, ended) == ""
+
+
+@needs_strace
+@needs_loop
+def test_power_cut_at_any_call_is_healed(place: Place, tmp_path: Path) -> None:
+    chosen = points(place.calls, most=10, only=("linkat", "renameat", "renameat2", "fsync", "unlinkat"))
+    print(f"power cuts: {len(chosen)} of {place.calls.total()} calls")
+    for call, number in chosen:
+        ended, cut = after_power_cut(place, tmp_path, ["-e", f"inject={call}:signal=SIGKILL:when={number}"])
+        assert power_cut_violation(place, cut, tmp_path, ended) == "", (call, number)
+
+
+@needs_strace
+@needs_loop
+def test_without_fsync_the_same_power_cut_loses_an_acknowledged_publish(place: Place, tmp_path: Path) -> None:
+    """The control: it shows that the tests above can see a violation."""
+    ended, cut = after_power_cut(place, tmp_path, ["-e", f"inject={','.join(SYNCS)}:retval=0"])
+    assert ended.exit_code == 0, ended
+    assert power_cut_violation(place, cut, tmp_path, ended) != ""
+
+
+# --- raced ----------------------------------------------------------------------------------------------------------
+
+
+def child(repository: Path, release: VerifiedRelease, answer: str) -> None:
+    """Publish in a process of its own, and write how it ended into a file."""
+    try:
+        done = publish(LocalRepository(repository), release)
+        words = {"state": done.state.value, "audit": done.audit_sha256, "no_op": done.no_op, "error": ""}
+    except RelbuildError as error:
+        words = {"state": state_of(error).value, "audit": "", "no_op": False, "error": type(error).__name__}
+    Path(answer).write_text(json.dumps(words), encoding="utf-8")
+    # A forked child must not run what pytest wants run at its own end.
+    os._exit(0)
+
+
+class Reader:
+    """Looks at a repository again and again while others publish, and keeps what it found wrong."""
+
+    def __init__(self, folder: Path) -> None:
+        self.witness, self.looks, self.wrong = Witness(), 0, ""
+        self._folder, self._stop = folder, threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> "Reader":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.is_set() and not self.wrong:
+            try:
+                self.witness.look(disk(self._folder))
+                self.looks += 1
+            except (AssertionError, ValueError) as error:
+                self.wrong = str(error)
+
+
+def race(repository: Path, releases: Sequence[VerifiedRelease], answers: Path) -> list[multiprocessing.Process]:
+    context = multiprocessing.get_context("fork")
+    answers.mkdir(exist_ok=True)
+    children = [
+        context.Process(target=child, args=(repository, release, str(answers / str(n))))
+        for n, release in enumerate(releases)
+    ]
+    for each in children:
+        each.start()
+    return children  # type: ignore[return-value]  # a fork's Process is one
+
+
+def answers_in(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(path.read_text()) for path in sorted(folder.iterdir())]
+
+
+def test_32_publishers_of_one_version_publish_it_once(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    same = make_release(tmp_path / "a", "1.0.0", "same")
+    with Reader(repository) as reader:
+        others = [make_release(tmp_path / str(n), "1.0.0", str(n)) for n in range(16)]
+        for each in race(repository, [same] * 16 + others, tmp_path / "answers"):
+            each.join(120)
+    assert not reader.wrong
+    answers = answers_in(tmp_path / "answers")
+    winners = [answer for answer in answers if answer["state"] == "published"]
+    losers = [answer for answer in answers if answer["state"] != "published"]
+    assert len(answers) == 32
+    assert {answer["error"] for answer in losers} <= {DuplicateVersion.__name__}
+    assert len([answer for answer in winners if not answer["no_op"]]) == 1
+    assert len({answer["audit"] for answer in winners}) == 1
+    assert len(winners) in {1, 16}
+    reader.witness.acknowledge("1.0.0", str(winners[0]["audit"]))
+    healed(reader.witness, repository)
+    assert reader.witness.revision == 1
+
+
+def test_50_publishers_of_many_versions_with_kills_and_stops(tmp_path: Path) -> None:
+    chance = random.Random(50)
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    releases = [make_release(tmp_path / "releases", f"1.{n}.0") for n in range(50)]
+    with Reader(repository) as reader:
+        children = race(repository, releases, tmp_path / "answers")
+        until = time.monotonic() + 20
+        killed = stopped = 0
+        while any(each.is_alive() for each in children) and time.monotonic() < until:
+            victim = chance.choice(children)
+            if victim.is_alive() and victim.pid is not None:
+                if chance.random() < 0.3:
+                    victim.kill()
+                    killed += 1
+                else:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(victim.pid, signal.SIGSTOP)
+                        time.sleep(0.02)
+                        os.kill(victim.pid, signal.SIGCONT)
+                        stopped += 1
+            time.sleep(0.03)
+        for each in children:
+            each.join(120)
+    assert not reader.wrong
+    print(f"killed {killed}, stopped {stopped}, the reader looked {reader.looks} times")
+    assert killed
+    for path in (tmp_path / "answers").iterdir():
+        answer = json.loads(path.read_text())
+        assert answer["state"] == "published", answer
+        reader.witness.acknowledge(f"1.{path.name}.0", answer["audit"])
+    healed(reader.witness, repository)
+    for release in releases:
+        publish(LocalRepository(repository), release)
+    healed(reader.witness, repository)
+    assert reader.witness.revision == 50
