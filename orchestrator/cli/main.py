@@ -8,14 +8,27 @@ import typer
 
 from builders.errors import RelbuildError
 from orchestrator import __version__
-from orchestrator.cli import doctor, images, keys, matrix, plan, project, rehearse, sign, verify
+from orchestrator.cli import (
+    doctor,
+    images,
+    keys,
+    lifecycle,
+    matrix,
+    plan,
+    project,
+    publish,
+    rehearse,
+    repository,
+    sign,
+    verify,
+)
 
 _DEFECT = 1
 """A bug: the program itself failed."""
 
 app = typer.Typer(
     name="relbuild",
-    help="Builds, checks and stages releases for many machines, from one matrix.toml.",
+    help="Builds, checks, signs and publishes releases for many machines, from one matrix.toml.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +42,18 @@ app.command("doctor")(doctor.doctor)
 app.command("rehearse")(rehearse.rehearse)
 app.command("sign")(sign.sign)
 app.command("verify")(verify.verify)
+app.command("publish")(publish.publish)
+app.command("release")(publish.release)
+app.command("recover")(publish.recover)
+app.command("list")(repository.list_)
+app.command("fetch")(repository.fetch)
+app.command("yank")(lifecycle.yank)
+app.command("unyank")(lifecycle.unyank)
+app.command("revoke")(lifecycle.revoke)
+app.command("rollback")(lifecycle.rollback)
+app.command("abandon")(lifecycle.abandon)
+app.add_typer(repository.index_app, name="index")
+app.add_typer(repository.audit_app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(images.app, name="images")
 

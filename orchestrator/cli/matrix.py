@@ -3,8 +3,9 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,11 +13,32 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import options
-from orchestrator.cli.progress import LogFormat, choose, error_data, line, observer
+from orchestrator.cli.progress import LogFormat, LogFormatChoice, choose, error_data, line, observer
+from orchestrator.cli.promotion import Wishes, promote_and_tell, state_told_last
+from orchestrator.model import EngineKind
 
 if TYPE_CHECKING:
+    from orchestrator.model import Matrix
     from orchestrator.release import Outcome
     from orchestrator.run import Stop
+    from orchestrator.signing.passphrase import Passphrases
+    from orchestrator.trust import VerifiedRelease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the command line says of a run."""
+
+    config: Path | None
+    targets: list[str] | None
+    products: list[str] | None
+    engine: EngineKind | None
+    forbid_emulation: bool
+    output: Path | None
+    jobs: int | None
+    fail_fast: bool
+    clean: bool
+    log_format: LogFormat
 
 
 def matrix(  # noqa: PLR0917  (options are keyword-only on the command line)
@@ -26,44 +48,83 @@ def matrix(  # noqa: PLR0917  (options are keyword-only on the command line)
     engine: options.EngineChoice = None,
     forbid_emulation: options.ForbidEmulation = False,
     output: options.Output = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=0, help="Cells side by side; 0: by the CPUs.")] = None,
-    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first required cell that fails.")] = False,
-    clean: Annotated[
-        bool, typer.Option("--clean", help="Forget the finished cells of every engine and build again.")
+    jobs: options.Jobs = None,
+    fail_fast: options.FailFast = False,
+    clean: options.Clean = False,
+    log_format: LogFormatChoice = LogFormat.AUTO,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="Then publish it as [repository] says: `relbuild release`.")
     ] = False,
-    log_format: Annotated[LogFormat, typer.Option("--log-format", help="How the run shows itself.")] = LogFormat.AUTO,
 ) -> None:
     """Build every selected product for every selected target, check what came out, and stage it."""
-    from orchestrator import release, run  # noqa: PLC0415  (heavy, and --help does not need it)
+    asked = Asked(
+        config=config, targets=targets, products=products, engine=engine, forbid_emulation=forbid_emulation,
+        output=output, jobs=jobs, fail_fast=fail_fast, clean=clean, log_format=log_format,
+    )  # fmt: skip
+    run(asked, Wishes(as_json=log_format is LogFormat.JSON) if publish else None)
+
+
+def run(asked: Asked, wishes: Wishes | None) -> None:
+    """Build, stage, sign and verify; with wishes, publish what was verified."""
+    from orchestrator import release  # noqa: PLC0415  (heavy, and --help does not need it)
+    from orchestrator import run as runs  # noqa: PLC0415
     from orchestrator.cells import CellStore  # noqa: PLC0415
     from orchestrator.cli import wire  # noqa: PLC0415
     from orchestrator.plan import Selection  # noqa: PLC0415
 
-    loaded = wire.load_matrix(config)
+    loaded = wire.load_matrix(asked.config)
     # First of all: no child of this run is to inherit a passphrase.
-    passphrases = wire.take_passphrases(loaded.signing)
+    passphrases = wire.take_passphrases(loaded.signing, loaded.repository)
     if loaded.signing is not None:
         release.check_trust(loaded.signing, datetime.now(UTC))
-    dist = (output or loaded.root / "dist").absolute()
+    dist = (asked.output or loaded.root / "dist").absolute()
+    promote = _publication(loaded, wishes, passphrases, dist) if wishes else None
     selection = Selection(
-        targets=options.names(targets), products=options.names(products), forbid_emulation=forbid_emulation
-    )
-    rules = run.RunRules(
+        targets=options.names(asked.targets), products=options.names(asked.products),
+        forbid_emulation=asked.forbid_emulation,
+    )  # fmt: skip
+    rules = runs.RunRules(
         policy=loaded.policy,
-        jobs=loaded.engine.jobs if jobs is None else jobs,
-        fail_fast=fail_fast,
+        jobs=loaded.engine.jobs if asked.jobs is None else asked.jobs,
+        fail_fast=asked.fail_fast,
         needles=(os.fsencode(loaded.root), os.fsencode(Path.home())),
     )
-    stop, shown = run.Stop(), choose(log_format)
-    with observer(shown) as watch, run.locked(dist), _stopped_by_signals(stop):
-        chosen = wire.open_engine(engine or loaded.engine.kind, dist)
-        if clean:
+    stop, shown = runs.Stop(), choose(asked.log_format)
+    with observer(shown) as watch, runs.locked(dist), _stopped_by_signals(stop):
+        chosen = wire.open_engine(asked.engine or loaded.engine.kind, dist)
+        if asked.clean:
             CellStore(dist / "cells").clear()
         plan = wire.prepared_plan(loaded, selection, chosen, dist, watch)
         before = _staged_names(dist, plan.version)
         outcome = release.build_release(loaded, plan, chosen, dist=dist, rules=rules, observer=watch, stop=stop)
         outcome = release.trusted(outcome, loaded, passphrases)
-    _report(outcome, shown, before)
+    with state_told_last() if promote else nullcontext():
+        _report(outcome, shown, before)
+    if promote and outcome.verified:
+        promote(outcome.verified)
+
+
+def _publication(
+    loaded: "Matrix", wishes: Wishes, passphrases: "Passphrases", dist: Path
+) -> "Callable[[VerifiedRelease], None]":  # fmt: skip
+    """Refuse, before anything is built, what would refuse the release; give what publishes it."""
+    from orchestrator import survey  # noqa: PLC0415  (as above)
+    from orchestrator.cli import publisher  # noqa: PLC0415
+    from orchestrator.errors import PublicationError  # noqa: PLC0415
+    from orchestrator.publish.version_names import checked_version  # noqa: PLC0415
+
+    with state_told_last():
+        if loaded.repository is None:
+            raise PublicationError(f"{loaded.file} has no [repository] to publish in", next_step="say there which")
+        place, owner = publisher.Place(kind=None, path=None), publisher.Owner(journal=dist / publisher.JOURNAL)
+        opened = publisher.open_publisher(place, owner, loaded, None, passphrases)
+        version = checked_version(survey.version_of(loaded)).text
+        publisher.check_ready(opened)
+
+    def promote(verified: "VerifiedRelease") -> None:
+        promote_and_tell(opened, wishes, verified.folder, version, loaded, verified=verified)
+
+    return promote
 
 
 @contextmanager

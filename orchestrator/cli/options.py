@@ -26,6 +26,9 @@ ForbidEmulation = Annotated[
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="The folder to write; default: dist beside matrix.toml.")
 ]
+Jobs = Annotated[int | None, typer.Option("--jobs", "-j", min=0, help="Cells side by side; 0: by the CPUs.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first required cell that fails.")]
+Clean = Annotated[bool, typer.Option("--clean", help="Forget the finished cells of every engine and build again.")]
 
 
 def names(given: list[str] | None) -> tuple[str, ...]:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Annotated, Any, assert_never
+
+import typer
 
 from builders.errors import RelbuildError
 from orchestrator.events import CellFinished, CellOutput, CellStarted, CellStep, Event, Note, Observer, RunStarted
@@ -26,6 +28,9 @@ class LogFormat(StrEnum):
     JSON = "json"
     GITHUB = "github"
     GITLAB = "gitlab"
+
+
+LogFormatChoice = Annotated[LogFormat, typer.Option("--log-format", help="How the run shows itself.")]
 
 
 def choose(wish: LogFormat) -> LogFormat:

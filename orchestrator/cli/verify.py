@@ -1,5 +1,9 @@
 """`relbuild verify`."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.cli import options
+from orchestrator.cli import repository_options as asked
 
 if TYPE_CHECKING:
+    from orchestrator.cli.lifecycle import Where
     from orchestrator.trust import VerificationResult
     from orchestrator.verify import TrustRoot
 
@@ -22,7 +28,13 @@ _FAMILIES = (
 
 
 def verify(  # noqa: PLR0917  (options are keyword-only on the command line)
-    path: Annotated[Path, typer.Argument(help="A release's folder, or one artifact with its evidence beside it.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH|VERSION",
+            help="A release's folder; one artifact with its evidence beside it; or a published version.",
+        ),
+    ],
     config: options.Config = None,
     trust: Annotated[Path | None, typer.Option("--trust", help="The trust file; default: [signing] trust.")] = None,
     key: Annotated[
@@ -43,8 +55,14 @@ def verify(  # noqa: PLR0917  (options are keyword-only on the command line)
     at: Annotated[str, typer.Option("--at", help="Verify as of this time (RFC 3339); default: now.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     result: Annotated[Path | None, typer.Option("--result", help="Write the result as JSON to this file.")] = None,
+    repository_type: asked.Kind = None,
+    repository_path: asked.Folder = None,
+    repository_bucket: asked.Bucket = "",
+    repository_prefix: asked.Prefix = "",
+    endpoint_url: asked.Endpoint = "",
+    memory: asked.Memory = None,
 ) -> None:
-    """Read a release again, byte by byte, and check all of its evidence."""
+    """Read a release again, byte by byte, and check all of its evidence. A published version is fetched first."""
     from orchestrator import verify as verifier  # noqa: PLC0415  (heavy, and --help does not need it)
 
     now = _time(at)
@@ -54,7 +72,12 @@ def verify(  # noqa: PLR0917  (options are keyword-only on the command line)
         wanted = verifier.Expectations(
             builders=tuple(builder), source_uri=source, commit=commit, require_encryption=require_encryption
         )
-    if path.is_dir():
+    place = (repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
+    if _is_published(path, place, config):
+        wanted = replace(wanted, version=str(path))
+        with _fetched(str(path), place, config, root, memory) as folder:
+            found, _ = verifier.judge_release(folder, root, wanted, now, verifier.load_identities(identity or ()))
+    elif path.is_dir():
         found, _ = verifier.judge_release(path, root, wanted, now, verifier.load_identities(identity or ()))
     else:
         found = verifier.verify_file(path, root, now, wanted)
@@ -86,6 +109,39 @@ def text(result: "VerificationResult") -> str:
     digest = f" (sha256:{result.subject})" if result.subject else ""
     parts.append(f"\n{escaped(what)[1:-1]} {'is verified' if result.passed else 'is NOT verified'}{digest}")
     return "\n".join(parts)
+
+
+def _is_published(path: Path, place: "Where", config: Path | None) -> bool:
+    """Tell whether a version was named: a repository is named, or [repository] is there and no such file."""
+    from orchestrator.cli import wire  # noqa: PLC0415
+    from orchestrator.publish.version_names import read_version  # noqa: PLC0415
+
+    if any(place):
+        return True
+    if path.exists() or path.is_symlink() or read_version(str(path)) is None:
+        return False
+    matrix = wire.find_matrix(config)
+    return matrix is not None and matrix.repository is not None
+
+
+@contextmanager
+def _fetched(
+    version: str, place: "Where", config: Path | None, root: "TrustRoot", memory: Path | None
+) -> Iterator[Path]:  # fmt: skip
+    """Give a private folder with what the signed index lists of a version, until the block ends."""
+    from orchestrator.cli import publisher  # noqa: PLC0415
+    from orchestrator.publish import reader  # noqa: PLC0415
+
+    kind, path, bucket, prefix, endpoint = place
+    named = publisher.Place(kind=kind, path=path, bucket=bucket, prefix=prefix, endpoint=endpoint)
+    opened = publisher.open_reader(named, config, root, memory)
+    with tempfile.TemporaryDirectory(prefix="relbuild-verify-") as private:
+        got = reader.fetch(
+            opened.repository, opened.index_trust(), version, Path(private), memory=opened.memory, now=publisher.now()
+        )
+        for note in got.notes:
+            typer.echo(f"note: {note}", err=True)
+        yield got.folder
 
 
 def _trust_file(trust: Path | None, config: Path | None) -> "TrustRoot":

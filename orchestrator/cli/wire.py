@@ -1,6 +1,8 @@
 """Joins concrete builders to the seam: the only place that knows which exist."""
 
+import functools
 import getpass
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,9 +16,10 @@ from orchestrator.errors import ConfigNotFound
 from orchestrator.events import Note, Observer
 from orchestrator.model import EngineKind, Matrix, PlacementWish, Plan, Product
 from orchestrator.plan import Selection, select
+from orchestrator.publishing_rules import PublishingRules
 from orchestrator.release import Engine, plan_release
 from orchestrator.signing.passphrase import Passphrases
-from orchestrator.signing_rules import SigningRules
+from orchestrator.signing_rules import PassphraseFrom, PassphraseSource, SigningRules
 
 
 def load_matrix(config_path: Path | None) -> Matrix:
@@ -36,13 +39,22 @@ def find_matrix(config_path: Path | None) -> Matrix | None:
         return None
 
 
-def take_passphrases(rules: SigningRules | None) -> Passphrases:
-    """Take the passphrases of `[signing]` out of the environment, and ask a person where there is one."""
-    asked = getpass.getpass if sys.stdin.isatty() and sys.stderr.isatty() else None
+def take_passphrases(rules: SigningRules | None, publishing: PublishingRules | None = None) -> Passphrases:
+    """Take the passphrases of the configuration out of the environment, and ask a person where there is one."""
+    # Asked once for each key, however often it is opened.
+    asked = functools.cache(getpass.getpass) if sys.stdin.isatty() and sys.stderr.isatty() else None
     passphrases = Passphrases(asked)
     if rules is not None:
         passphrases.take_environment(rules)
+    if publishing is not None:
+        take_variable(passphrases, publishing.audit_passphrase)
     return passphrases
+
+
+def take_variable(passphrases: Passphrases, source: PassphraseSource) -> None:
+    """Take one passphrase out of the environment where it is there; who needs it says if it is not."""
+    if source.kind is PassphraseFrom.ENV and source.where in os.environ:
+        passphrases.get(source, "a key")
 
 
 def open_engine(wish: EngineKind, dist: Path) -> Engine:

@@ -35,7 +35,7 @@ HOMES = {
 
 STAGES = {
     "config", "plan", "run", "stage", "survey", "gate", "checkup", "scaffold", "documents", "sbom", "provenance",
-    "signing", "verify", "rehearse", "publish", "policy", "trust_checkup",
+    "signing", "verify", "rehearse", "publish", "policy", "trust_checkup", "publishing", "publishing_evidence",
 }  # fmt: skip
 """Rooms of the orchestrator that only release.py and the command line join."""
 
@@ -46,6 +46,8 @@ MAY_SEE = {
     "scaffold": {"config"},  # what it proposes must be what the configuration accepts
     "documents": {"stage", "sbom", "provenance"},  # what staging is told to write beside an artifact
     "publish": {"verify", "signing", "policy"},  # an index is signed, and read as a stranger reads it
+    "publishing": {"publishing_evidence", "publish", "policy", "verify"},  # the stage that joins them
+    "publishing_evidence": {"policy", "verify"},
     "rehearse": STAGES,  # it is a small release of its own
     "release": STAGES,
 }

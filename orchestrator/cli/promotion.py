@@ -1,0 +1,139 @@
+"""A publish by the command line: how it is to go, what it says, and its state as the last line."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from builders.errors import RelbuildError
+from orchestrator.publishing_rules import PolicyMode
+
+if TYPE_CHECKING:
+    from orchestrator.cli.publisher import Publisher
+    from orchestrator.model import Matrix
+    from orchestrator.policy import PublicationPolicy
+    from orchestrator.publish.report import PublicationReport
+    from orchestrator.publishing import Attempted
+    from orchestrator.trust import VerifiedRelease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """How a publish is to go and to be told."""
+
+    policy: PolicyMode | None = None
+    require_signatures: bool = False
+    require_encryption: bool = False
+    json_report: Path | None = None
+    text_report: Path | None = None
+    dry_run: bool = False
+    verbose: bool = False
+    as_json: bool = False
+    verification: Path | None = None
+    validation: Path | None = None
+
+
+def promote_and_tell(
+    opened: "Publisher", wishes: Wishes, folder: Path, version: str, matrix: "Matrix | None", *,
+    verified: "VerifiedRelease | None" = None,
+) -> None:  # fmt: skip
+    """Publish, write the reports, and say the state last. Raises typer.Exit with the error's code."""
+    from orchestrator import publishing, publishing_evidence  # noqa: PLC0415  (as above)
+    from orchestrator.cli import publisher  # noqa: PLC0415
+    from orchestrator.errors import PublicationError  # noqa: PLC0415
+
+    with state_told_last():
+        request = publishing.Request(
+            folder=folder, version=version, verified=verified, dry_run=wishes.dry_run,
+            policy=_policy(wishes, opened, matrix), required_targets=publisher.required_targets(matrix),
+            earlier=publishing_evidence.read_verification(wishes.verification) if wishes.verification else None,
+            validation=publishing_evidence.read_validation(wishes.validation) if wishes.validation else None,
+        )  # fmt: skip
+    done = publishing.publish(request, opened.press(publisher.say(wishes.verbose)))
+    unwritten = _write_reports(wishes, done.report)
+    _tell(done, as_json=wishes.as_json, verbose=wishes.verbose)
+    if done.error is None and unwritten:
+        raise typer.Exit(PublicationError.exit_code)
+    if isinstance(done.error, RelbuildError):
+        raise typer.Exit(done.error.exit_code)
+    if done.error is not None:
+        raise done.error
+
+
+def _policy(wishes: Wishes, opened: "Publisher", matrix: "Matrix | None") -> "PublicationPolicy":
+    from orchestrator.policy import PublicationPolicy  # noqa: PLC0415  (as above)
+    from orchestrator.publishing_evidence import ARTIFACT_SIGNATURES  # noqa: PLC0415
+
+    mode = wishes.policy or opened.rules.mode
+    chosen = PublicationPolicy.LENIENT if mode is PolicyMode.LENIENT else PublicationPolicy.STRICT
+    signing = matrix.signing if matrix else None
+    if wishes.validation is None:
+        chosen = chosen.without("validation")
+    if wishes.require_signatures or (signing and signing.each_artifact):
+        chosen = chosen.requiring(ARTIFACT_SIGNATURES)
+    if wishes.require_encryption or (signing and signing.encryption.recipients):
+        chosen = chosen.requiring("encryption")
+    return chosen
+
+
+def _write_reports(wishes: Wishes, report: "PublicationReport") -> bool:
+    """Write the reports that were asked for; say what cannot be written, and tell whether something could not."""
+    from orchestrator.publish.report import report_json, report_text  # noqa: PLC0415  (as above)
+
+    unwritten = False
+    papers = (
+        (wishes.json_report, report_json(report) if wishes.json_report else b""),
+        (wishes.text_report, report_text(report).encode() if wishes.text_report else b""),
+    )
+    for path, body in papers:
+        if path is not None:
+            try:
+                path.write_bytes(body)
+            except OSError as error:
+                print(f"relbuild: the report {path} cannot be written: {error.strerror}", file=sys.stderr)
+                unwritten = True
+    return unwritten
+
+
+def _tell(done: "Attempted", *, as_json: bool, verbose: bool) -> None:
+    from orchestrator.cli import tables  # noqa: PLC0415  (as above)
+    from orchestrator.publish.report import report_json  # noqa: PLC0415
+
+    report = done.report
+    if done.journal_error:
+        print(f"relbuild: {done.journal_error}", file=sys.stderr)
+    if isinstance(done.error, RelbuildError):
+        for text in report.errors[:-1]:
+            if text not in str(done.error):
+                print(f"relbuild: {text}", file=sys.stderr)
+        print(f"relbuild: {done.error}", file=sys.stderr, flush=True)
+    if as_json:
+        told = json.loads(report_json(report))
+        print(json.dumps({"event": "publication_finished", **told}, sort_keys=True))
+        return
+    if done.error is None:
+        judged = "passed" if report.validation else "not done"
+        print(report.summary)
+        print(f"policy: {report.policy_mode.value}; verification: passed; validation: {judged}")
+    print(f"repository: {report.repository}")
+    for each in (each for each in done.writes if verbose or not str(each.key).startswith(".staging-")):
+        print(f"would {each.verb} {each.key}{f' ({tables.size(each.size_bytes)})' if each.size_bytes else ''}")
+    for text in report.warnings:
+        print(f"warning: {text}")
+    print(report.state_line, flush=True)
+
+
+@contextmanager
+def state_told_last() -> Iterator[None]:
+    """Say "not published" as the last line where the block fails: it does so before anything was tried."""
+    try:
+        yield
+    except RelbuildError as error:
+        print(f"relbuild: {error}", file=sys.stderr, flush=True)
+        print("not published", flush=True)
+        raise typer.Exit(error.exit_code) from None

@@ -1,0 +1,582 @@
+"""Publication by the command line: real processes, real keys, a repository in a folder, and one in an object store."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests import object_stores
+from tests.unit import release_maker
+from tests.unit.release_maker import EcdsaKey, MadeRelease, make_release
+
+ROOT = Path(__file__).parents[2]
+MAIN = "from orchestrator.cli import main; main()"
+DIES = (
+    "import os, signal, sys\n"
+    "def hook(event, given):\n"
+    "    if event == 'os.link' and str(given[1]).endswith({ending!r}):\n"
+    "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    "sys.addaudithook(hook)\n"
+)
+"""Ends the program by SIGKILL right before it creates an object whose name ends so."""
+CANARY = "canary-2c7e0f: a passphrase that must not be seen"
+SECRETS = {"AUDIT_WORDS": CANARY}
+TARGETS = ("aarch64", "armv7")
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        return self.out.rstrip("\n").rpartition("\n")[2]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A folder with keys, releases and a repository, and the program that works on them."""
+
+    folder: Path
+    signer: EcdsaKey
+
+    @property
+    def repository(self) -> Path:
+        return self.folder / "repository"
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        return "--repository-type", "local", "--repository-path", self.repository, "--trust", "trust.json"
+
+    @property
+    def owner(self) -> tuple[object, ...]:
+        return "--key", "release.key", "--audit-key", "audit.key", "--audit-passphrase-env", "AUDIT_WORDS"
+
+    def run(self, *arguments: object, before: str = "", env: Mapping[str, str] | None = None) -> Done:
+        given = {"PATH": os.environ["PATH"], "HOME": str(self.folder / "home"), "PYTHONPATH": str(ROOT), **SECRETS}
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", before + MAIN, *map(str, arguments)], cwd=self.folder,
+            env={**given, **(env or {})}, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert CANARY not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return Done(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    def good(self, *arguments: object, env: Mapping[str, str] | None = None) -> Done:
+        done = self.run(*arguments, env=env)
+        assert done.code == 0, done.out + done.err
+        return done
+
+    def publish(self, version: str, *more: object, before: str = "", folder: Path | None = None) -> Done:
+        place = folder or self.folder / "releases" / version
+        return self.run("publish", "--release-dir", place, *self.place, *self.owner, *more, before=before)
+
+    def published(self, *versions: str) -> None:
+        for version in versions:
+            self.make(version)
+            done = self.publish(version)
+            assert (done.code, done.last) == (0, "published"), done.out + done.err
+
+    def read(self, *arguments: object) -> Done:
+        return self.run(*arguments, *self.place)
+
+    def change(self, *arguments: object) -> Done:
+        return self.run(*arguments, *self.place, *self.owner)
+
+    def make(self, version: str, *, salt: bytes = b"", base: str = "releases", **more: Any) -> MadeRelease:
+        return make_release(self.folder / base / version, version=version, keys=(self.signer,), salt=salt, **more)
+
+    def snapshot(self) -> dict[str, bytes]:
+        """Give everything that readers can see."""
+        files = (path for path in self.repository.rglob("*") if path.is_file() and not path.name.startswith(".lock"))
+        return {str(path.relative_to(self.repository)): path.read_bytes() for path in files}
+
+    def journal(self) -> list[dict[str, Any]]:
+        path = self.folder / "dist" / "publication-journal.jsonl"
+        return [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a trust file with a release key and an audit key, as an owner does."""
+    folder = tmp_path_factory.mktemp("keys")
+    shop = Shop(folder, release_maker.ecdsa_key())
+    trust = ("--trust", "trust.json")
+    shop.good("keys", "generate", "--out", "release.key", "--no-passphrase", *trust, "--project", "hello")
+    shop.good("keys", "generate", "--kind", "audit", "--out", "audit.key", "--passphrase-env", "AUDIT_WORDS")
+    shop.good("keys", "rotate", *trust, "--key", "release.key", "--no-passphrase", "--add", "audit.pub")
+    return folder
+
+
+@pytest.fixture
+def shop(keys: Path, tmp_path: Path) -> Shop:
+    folder = tmp_path / "shop"
+    shutil.copytree(keys, folder)
+    private = load_pem_private_key((folder / "release.key").read_bytes(), None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    return Shop(folder, EcdsaKey(private))
+
+
+def without_documents(shop: Shop, version: str, *endings: str) -> None:
+    """Make a release that never had these documents."""
+    made = shop.make(version)
+    for name in made.names():
+        if name.endswith(endings):
+            (made.folder / name).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        kept = {ending: kind for ending, kind in release_maker.DOCUMENTS.items() if ending not in endings}
+        patch.setattr(release_maker, "DOCUMENTS", kept)
+        release_maker.finish(made, dict(zip(made.artifacts, TARGETS, strict=True)))
+
+
+# --- publishing --------------------------------------------------------------------------------------------------
+
+
+def test_published_then_nothing_to_do_then_refused_with_other_bytes(shop: Shop) -> None:
+    shop.published("1.0.0")
+    before = shop.snapshot()
+    again = shop.publish("1.0.0")
+    assert (again.code, again.last) == (0, "published"), again.err
+    assert "published before with the same bytes" in again.out
+    shop.make("1.0.0", salt=b"other", base="others")
+    for mode in ("strict", "lenient"):
+        other = shop.publish("1.0.0", "--policy", mode, folder=shop.folder / "others" / "1.0.0")
+        assert (other.code, other.last) == (32, "not published")
+        assert "1.0.0 is published already, with other bytes" in other.err
+    assert shop.snapshot() == before
+    assert [line["exit_code"] for line in shop.journal()] == [32, 32]
+    assert "hold" in shop.good("audit", "verify", "--journal", "dist/publication-journal.jsonl").out
+
+
+def test_the_same_manifest_signed_anew_changes_nothing(shop: Shop) -> None:
+    shop.published("1.0.0")
+    before = shop.snapshot()
+    shutil.rmtree(shop.folder / "releases" / "1.0.0")
+    shop.make("1.0.0")
+    again = shop.publish("1.0.0")
+    assert (again.code, again.last) == (0, "published"), again.err
+    assert "signed anew" in again.out
+    assert shop.snapshot() == before
+
+
+def test_reports_tell_the_stages_and_that_validation_was_not_done(shop: Shop) -> None:
+    shop.make("1.0.0")
+    done = shop.publish("1.0.0", "--json-report", "r.json", "--text-report", "r.txt", "--sign-audit-log")
+    assert done.code == 0
+    assert "validation: not done" in done.out
+    report = json.loads((shop.folder / "r.json").read_bytes())
+    assert [stage["name"] for stage in report["stages"]] == [
+        "duplicate check", "upload to staging", "verify staging", "promote", "verify production", "clean staging",
+        "delete staging folder",
+    ]  # fmt: skip
+    assert (report["status"], report["state"], report["validation"]) == ("success", "published", None)
+    assert report["verification"]["passed"] is True
+    text = (shop.folder / "r.txt").read_text()
+    assert "Validation: not done" in text
+    assert text.rstrip().endswith("published")
+
+
+def test_a_report_that_cannot_be_written_does_not_hide_what_happened(shop: Shop) -> None:
+    shop.make("1.0.0")
+    done = shop.publish("1.0.0", "--json-report", "no/such/folder.json")
+    assert (done.code, done.last) == (39, "published")
+    assert "cannot be written" in done.err
+
+
+def test_a_dry_run_writes_nothing(shop: Shop) -> None:
+    shop.make("1.0.0")
+    done = shop.publish("1.0.0", "--dry-run")
+    assert (done.code, done.last) == (0, "not published"), done.err
+    assert "would swap index.json" in done.out
+    assert not shop.repository.exists()
+    shop.published("1.1.0")
+    before = shop.snapshot()
+    assert shop.publish("1.0.0", "--dry-run").code == 0
+    assert shop.snapshot() == before
+
+
+@pytest.mark.parametrize(("ending", "last"), [("1.0.0.audit.json", "fate"), ("1.0.0.audit.sig", "claim")])
+def test_killed_then_recovered(shop: Shop, ending: str, last: str) -> None:
+    shop.make("1.0.0")
+    assert shop.publish("1.0.0", before=DIES.format(ending=ending)).code == -signal.SIGKILL
+    assert (shop.repository / "1.0.0.audit.json").exists() is (last == "claim")
+    assert not (shop.repository / "index.json").exists()
+    told = shop.change("recover")
+    assert (told.code, "rolled forward" in told.out) == (0, True), told.out + told.err
+    assert "1.0.0" in shop.read("list").out
+    assert "nothing to recover" in shop.change("recover").out
+    assert not list(shop.repository.glob(".staging-*"))
+
+
+@pytest.mark.parametrize("anew", [False, True])
+def test_killed_then_published_again(shop: Shop, anew: bool) -> None:
+    shop.make("1.0.0")
+    assert shop.publish("1.0.0", before=DIES.format(ending="1.0.0.audit.sig")).code == -signal.SIGKILL
+    if anew:
+        shutil.rmtree(shop.folder / "releases")
+        shop.make("1.0.0")
+    again = shop.publish("1.0.0")
+    assert (again.code, again.last) == (0, "published"), again.err
+    assert shop.read("audit", "verify").code == 0
+
+
+# --- exit codes --------------------------------------------------------------------------------------------------
+
+
+def failed(done: Done, code: int, words: str) -> None:
+    assert (done.code, done.last) == (code, "not published"), done.out + done.err
+    assert words in done.err
+
+
+def test_30_a_release_that_does_not_hold_goes_out_in_no_mode(shop: Shop) -> None:
+    made = shop.make("1.0.0")
+    made.write(made.artifacts[0], b"changed")
+    failed(shop.publish("1.0.0"), 30, "has 7 bytes, and the manifest promises")
+    failed(shop.publish("1.0.0", "--policy", "lenient"), 30, "no policy lets such a release out")
+    assert not shop.repository.exists()
+
+
+def test_30_a_bad_result_that_was_brought_along(shop: Shop) -> None:
+    made, other = shop.make("1.0.0"), shop.make("1.0.1")
+    other.write(other.artifacts[0], b"changed")
+    shop.run("verify", other.folder, "--trust", "trust.json", "--result", "bad.json")
+    failed(shop.publish("1.0.0", "--verification-result", "bad.json"), 30, "that of other bytes")
+    failed(shop.publish("1.0.0", "--verification-result", "none.json"), 30, "cannot be read")
+    shop.good("verify", made.folder, "--trust", "trust.json", "--result", "good.json")
+    assert shop.publish("1.0.0", "--verification-result", "good.json").code == 0
+
+
+def validation(shop: Shop, made: MadeRelease, **changes: object) -> Path:
+    value = {
+        "schema": "relbuild/validation/v1", "subject": release_maker.sha256(made.read("manifest.json")),
+        "passed": True, "exit_code": 0, "timestamp": "2030-01-31T12:00:00Z", "checks": {"installs": True}, **changes,
+    }  # fmt: skip
+    path = shop.folder / "validation.json"
+    path.write_text(json.dumps(value))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"passed": False, "exit_code": 50, "checks": {"installs": False}}, "validation failed (installs)"),
+        ({"subject": "0" * 64}, "other bytes"),
+        ({"checks": {}}, "checked nothing"),
+        ({"schema": "x"}, "no validation result"),
+    ],
+)
+def test_31_validation_that_did_not_pass(shop: Shop, changes: dict[str, object], words: str) -> None:
+    made = shop.make("1.0.0")
+    failed(shop.publish("1.0.0", "--validation-result", validation(shop, made, **changes)), 31, words)
+
+
+def test_validation_that_passed_is_in_the_index(shop: Shop) -> None:
+    made = shop.make("1.0.0")
+    done = shop.publish("1.0.0", "--validation-result", validation(shop, made))
+    assert (done.code, "validation: passed" in done.out) == (0, True), done.err
+    told = json.loads(shop.read("list", "--json").out)
+    assert told["releases"][0]["validation"]["installs"] is True
+
+
+def test_33_a_missing_manifest_or_document(shop: Shop) -> None:
+    made = shop.make("1.0.0")
+    (made.folder / "manifest.json").unlink()
+    failed(shop.publish("1.0.0"), 33, "has no manifest.json")
+    without_documents(shop, "1.0.1", ".spdx.json", ".cdx.json")
+    failed(shop.publish("1.0.1"), 33, "no SBOM")
+    lenient = shop.publish("1.0.1", "--policy", "lenient")
+    assert (lenient.code, "warning: sbom: no SBOM" in lenient.out) == (0, True), lenient.err
+
+
+def test_34_a_missing_signature(shop: Shop) -> None:
+    made = shop.make("1.0.0")
+    failed(shop.publish("1.0.0", "--require-signatures"), 34, "no signature that holds beside hello_1.0.0")
+    for name in made.names():
+        if name.endswith(".sigstore.json"):
+            (made.folder / name).unlink()
+    failed(shop.publish("1.0.0"), 34, "no signature by a trusted key")
+    shop.make("1.0.1", each_artifact=True)
+    assert shop.publish("1.0.1", "--require-signatures").code == 0
+
+
+def test_35_missing_encryption_and_what_lenient_makes_of_it(shop: Shop) -> None:
+    shop.make("1.0.0")
+    failed(shop.publish("1.0.0", "--require-encryption"), 35, "no encrypted copy: hello_1.0.0")
+    lenient = shop.publish("1.0.0", "--require-encryption", "--policy", "lenient")
+    assert (lenient.code, "warning: encryption: " in lenient.out) == (0, True), lenient.err
+    audit = json.loads(shop.read("audit", "show", "1.0.0").out)
+    assert [rule["waived"] for rule in audit["rules"] if not rule["passed"]] == ["the policy is lenient"]
+
+
+def test_36_a_repository_out_of_reach(shop: Shop) -> None:
+    shop.make("1.0.0")
+    shop.repository.write_text("a file")
+    failed(shop.publish("1.0.0"), 36, str(shop.repository))
+
+
+def test_36_a_server_out_of_reach(shop: Shop) -> None:
+    object_stores.require("boto3")
+    url = f"http://127.0.0.1:{object_stores.free_port()}"
+    shop.make("1.0.0")
+    env = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    place = ("--repository-type", "s3", "--repository-bucket", "b", "--endpoint-url", url, "--trust", "trust.json")
+    done = shop.run("publish", "--release-dir", "releases/1.0.0", *place, *shop.owner, env=env)
+    failed(done, 36, "check the endpoint")
+    assert url in done.out
+
+
+def test_37_stopped_behind_the_claim_says_so_and_can_be_finished(shop: Shop) -> None:
+    shop.make("1.0.0")
+    shop.repository.mkdir()
+    # The signature of the index is written below .index after the claim: a file in its place stops that.
+    (shop.repository / ".index").write_text("")
+    done = shop.publish("1.0.0", "--json-report", "r.json")
+    assert (done.code, done.last) == (37, "claimed (run recover)"), done.out + done.err
+    assert json.loads((shop.folder / "r.json").read_bytes())["state"] == "claimed"
+    (shop.repository / ".index").unlink()
+    assert shop.change("recover").code == 0
+    assert shop.read("fetch", "1.0.0", "--to", "got").code == 0
+
+
+def test_38_several_reasons_at_once_are_all_told(shop: Shop) -> None:
+    without_documents(shop, "1.0.0", ".spdx.json", ".cdx.json")
+    done = shop.publish("1.0.0", "--require-encryption")
+    failed(done, 38, "for 2 reasons")
+    assert "no SBOM" in done.err
+    assert "no encrypted copy" in done.err
+
+
+def test_39_a_name_that_is_no_version(shop: Shop) -> None:
+    shop.make("1.0")
+    failed(shop.publish("1.0"), 39, "is no version")
+    shop.make("1.0.0")
+    failed(shop.publish("1.0.0", "--version", "2.0.0"), 39, "holds 1.0.0, not 2.0.0")
+    assert shop.change("revoke", "1.0.0").code == 39
+
+
+def test_keys_are_not_read_before_the_policy_lets_it_out(shop: Shop) -> None:
+    shop.make("1.0.0")
+    (shop.folder / "release.key").unlink()
+    (shop.folder / "audit.key").unlink()
+    failed(shop.publish("1.0.0", "--require-encryption"), 35, "no encrypted copy")
+    failed(shop.publish("1.0.0"), 70, "release.key")
+
+
+# --- afterwards --------------------------------------------------------------------------------------------------
+
+
+def test_yank_revoke_rollback_as_readers_see_them(shop: Shop) -> None:
+    shop.published("1.0.0", "1.1.0", "1.2.0")
+    assert shop.change("yank", "1.2.0", "--reason", "slow").code == 0
+    assert "so already" in shop.change("yank", "1.2.0").out
+    got = shop.read("fetch", "1.2.0", "--to", "got")
+    assert (got.code, "is yanked: slow" in got.err) == (0, True)
+    assert "1.1.0" in shop.read("fetch", "--to", "newest").out
+    assert shop.change("unyank", "1.2.0").code == 0
+    assert shop.change("revoke", "1.2.0", "--reason", "a hole").code == 0
+    refused = shop.read("fetch", "1.2.0", "--to", "never")
+    assert (refused.code, "1.2.0 is revoked: a hole" in refused.err) == (40, True)
+    assert not (shop.folder / "never").exists()
+    assert shop.publish("1.2.0").code == 32
+    assert shop.change("rollback", "--to", "1.0.0").code == 0
+    rows = {line.split()[0]: line.split()[1] for line in shop.read("list").out.splitlines()[1:]}
+    assert rows == {"1.2.0": "revoked", "1.1.0": "superseded", "1.0.0": "active,"}
+    assert [each["type"] for each in json.loads(shop.read("index", "show", "--json").out)["events"]] == [
+        "publish", "publish", "publish", "yank", "unyank", "revoke", "rollback",
+    ]  # fmt: skip
+
+
+def test_abandon_gives_up_what_cannot_be_finished(shop: Shop) -> None:
+    made = shop.make("1.0.0")
+    assert shop.publish("1.0.0", before=DIES.format(ending="1.0.0.audit.sig")).code == -signal.SIGKILL
+    assert shop.change("abandon", "1.0.0", "--reason", "lost").code == 39
+    (shop.repository / "1.0.0" / made.artifacts[0]).unlink()
+    stuck = shop.change("recover")
+    assert stuck.code == 37, stuck.out + stuck.err
+    assert shop.change("abandon", "1.0.0", "--reason", "lost").code == 0
+    assert shop.publish("1.0.0").code == 32
+    gone = shop.read("fetch", "1.0.0", "--to", "got")
+    assert (gone.code, "abandoned" in gone.err) == (39, True)
+
+
+def test_an_older_index_is_refused_by_who_saw_a_newer_one(shop: Shop) -> None:
+    shop.published("1.0.0")
+    older = (shop.repository / "index.json").read_bytes()
+    shop.published("1.1.0")
+    assert shop.read("list").code == 0
+    (shop.repository / "index.json").write_bytes(older)
+    for command in (("list",), ("fetch", "1.0.0", "--to", "got"), ("verify", "1.0.0"), ("index", "verify")):
+        done = shop.read(*command)
+        assert (done.code, "a rollback" in done.err) == (40, True), done.err
+    assert shop.read("list", "--memory", shop.folder / "other-memory").code == 0
+
+
+def test_an_edit_is_named_by_its_event(shop: Shop) -> None:
+    shop.published("1.0.0", "1.1.0")
+    assert shop.change("yank", "1.1.0", "--reason", "slow").code == 0
+    assert shop.read("audit", "verify").code == 0
+    shop.good("audit", "export-checkpoint", "--out", "seen.txt", *shop.place)
+    assert shop.read("audit", "verify", "--checkpoint", "seen.txt").code == 0
+    audit = shop.repository / "1.1.0.audit.json"
+    kept = audit.read_bytes()
+    audit.write_bytes(kept.replace(b'"strict"', b'"Strict"'))
+    done = shop.read("audit", "verify")
+    assert (done.code, "event 2, publish 1.1.0" in done.err) == (40, True), done.err
+    audit.write_bytes(kept)
+    index = shop.repository / "index.json"
+    index.write_bytes(index.read_bytes().replace(b'"slow"', b'"fast"'))
+    for command in (("audit", "verify"), ("index", "verify")):
+        done = shop.read(*command)
+        assert done.code == 40, done.err
+        assert "event 3" in done.err or "tree head" in done.err or "root" in done.err
+
+
+def test_a_reader_with_public_keys_alone_verifies_a_version(shop: Shop, tmp_path: Path) -> None:
+    shop.published("1.0.0")
+    reader = Shop(tmp_path / "reader", shop.signer)
+    reader.folder.mkdir()
+    shutil.copy(shop.folder / "trust.json", reader.folder)
+    place = ("--repository-type", "local", "--repository-path", shop.repository)
+    done = reader.good("verify", "1.0.0", *place, "--trust", "trust.json")
+    assert "hello 1.0.0 is verified" in done.out
+    bare = reader.good("verify", "1.0.0", *place, "--key", shop.folder / "release.pub")
+    assert "is verified" in bare.out
+    changed = next((shop.repository / "1.0.0").glob("*.tar.gz"))
+    changed.write_bytes(b"changed")
+    refused = reader.run("verify", "1.0.0", *place, "--trust", "trust.json")
+    assert (refused.code, "other bytes than the signed index promises" in refused.err) == (41, True)
+
+
+# --- by the configuration ----------------------------------------------------------------------------------------
+
+MATRIX = """
+[project]
+name = "hello"
+version = "1.0.0"
+[products.hello]
+source = "src"
+recipe = "command"
+run = 'true'
+outputs = ["hello"]
+targets = [{targets}]
+[signing]
+trust = "trust.json"
+signers = [{{ key_file = "release.key" }}]
+"""
+REPOSITORY = """
+[repository]
+path = "repository"
+audit_key = "audit.key"
+audit_passphrase = "env:AUDIT_WORDS"
+"""
+
+
+def configure(shop: Shop, *targets: str, repository: str = REPOSITORY) -> None:
+    (shop.folder / "src").mkdir(exist_ok=True)
+    (shop.folder / "src" / "hello.c").write_text("int main(void) { return 0; }\n")
+    text = MATRIX.format(targets=", ".join(f'"{target}"' for target in targets))
+    (shop.folder / "matrix.toml").write_text(text + repository)
+
+
+def test_the_configuration_is_enough(shop: Shop) -> None:
+    configure(shop, *TARGETS)
+    shop.make("1.0.0", base="dist/staging")
+    done = shop.run("publish")
+    assert (done.code, done.last) == (0, "published"), done.err
+    assert "active, latest" in shop.good("list").out
+    shop.good("fetch", "--to", "got")
+    shop.good("verify", "1.0.0")
+    shop.good("yank", "1.0.0", "--reason", "slow", "--actor", "ann")
+    assert "ann" in shop.good("index", "show").out
+    assert "expected" not in shop.good("index", "renew", "--expires", "2099-01-01").err
+    assert "2099-01-01" in shop.good("index", "verify").out
+
+
+def test_38_a_required_target_that_is_missing(shop: Shop) -> None:
+    configure(shop, *TARGETS, "x86_64")
+    shop.make("1.0.0", base="dist/staging")
+    failed(shop.run("publish"), 38, "required and not there: x86_64")
+
+
+@pytest.mark.parametrize("command", [("matrix", "--publish"), ("release",)])
+def test_without_a_repository_nothing_is_built(shop: Shop, command: tuple[str, ...]) -> None:
+    configure(shop, "x86_64", repository="")
+    failed(shop.run(*command, "--engine", "local"), 39, "has no [repository]")
+    assert not (shop.folder / "dist").exists()
+
+
+def test_one_command_from_source_to_readers_and_again(shop: Shop) -> None:
+    configure(shop, "x86_64")
+    text = (shop.folder / "matrix.toml").read_text().replace("run = 'true'", """run = 'cp hello.c "$OUT/hello"'""")
+    (shop.folder / "matrix.toml").write_text(text)
+    first = shop.run("matrix", "--publish", "--engine", "local")
+    assert (first.code, first.last) == (0, "published"), first.err
+    before = shop.snapshot()
+    again = shop.run("release", "--engine", "local", "--json-report", "r.json")
+    assert (again.code, again.last) == (0, "published"), again.err
+    assert json.loads((shop.folder / "r.json").read_bytes())["no_op"] is True
+    lines = shop.good("release", "--engine", "local", "--log-format", "json").out.splitlines()
+    assert [json.loads(line)["event"] for line in lines][-2:] == ["run_finished", "publication_finished"]
+    assert shop.snapshot() == before
+    assert "is verified" in shop.good("verify", "1.0.0").out
+
+
+def test_what_would_refuse_the_release_refuses_before_it_is_built(shop: Shop) -> None:
+    configure(shop, "x86_64")
+    (shop.folder / "audit.key").unlink()
+    failed(shop.run("release", "--engine", "local"), 70, "keys generate --kind audit")
+    assert not (shop.folder / "dist").exists()
+
+
+def test_the_secret_is_nowhere(shop: Shop) -> None:
+    configure(shop, *TARGETS)
+    shop.make("1.0.0", base="dist/staging")
+    reports = ("--json-report", "r.json", "--text-report", "r.txt", "--verbose")
+    assert shop.run("publish", *reports).code == 0
+    wrong = shop.run("yank", "1.0.0", env={"AUDIT_WORDS": "wrong words, canary two"})
+    assert "wrong words" not in wrong.out + wrong.err
+    for path in shop.folder.rglob("*"):
+        if path.is_file():
+            assert CANARY.encode() not in path.read_bytes(), path
+
+
+# --- an object store ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    object_stores.require("boto3")
+    with object_stores.radosgw(tmp_path_factory.mktemp("radosgw")) as url:
+        yield url, object_stores.new_s3_bucket(url)
+
+
+def test_a_bucket_from_publish_to_verify(shop: Shop, bucket: tuple[str, str]) -> None:
+    url, name = bucket
+    env = {"AWS_ACCESS_KEY_ID": object_stores.S3_KEY, "AWS_SECRET_ACCESS_KEY": object_stores.S3_SECRET}
+    place = ("--repository-type", "s3", "--repository-bucket", name, "--repository-prefix", "hello", "--endpoint-url",
+             url, "--trust", "trust.json")  # fmt: skip
+    shop.make("1.0.0")
+    publish = ("publish", "--release-dir", "releases/1.0.0", *place, *shop.owner)
+    assert shop.good(*publish, env=env).last == "published"
+    assert "published before" in shop.good(*publish, env=env).out
+    shop.make("1.0.0", salt=b"other", base="others")
+    other = shop.run("publish", "--release-dir", "others/1.0.0", *place, *shop.owner, env=env)
+    failed(other, 32, "with other bytes")
+    assert "active, latest" in shop.good("list", *place, env=env).out
+    assert "is verified" in shop.good("verify", "1.0.0", *place, env=env).out
+    shop.good("yank", "1.0.0", "--reason", "slow", *place, *shop.owner, env=env)
+    assert "is yanked: slow" in shop.good("fetch", "1.0.0", "--to", "got", *place, env=env).err
+    assert "2 events and 1 audits hold" in shop.good("audit", "verify", *place, env=env).out
+    assert object_stores.S3_SECRET not in shop.run("recover", *place, *shop.owner, env=env).out
