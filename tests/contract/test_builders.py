@@ -209,6 +209,7 @@ def test_an_output_that_is_not_there_is_named(subject: Subject, make: MakeCell, 
         subject.builder.build(make(': >"$OUT/a"', outputs=(OutputPattern(glob="lib*"),)), out_dir, Recorded())
 
 
+@pytest.mark.fault(67)
 @pytest.mark.parametrize(
     "left",
     ['ln -s /etc/passwd "$OUT/a"', 'mkfifo "$OUT/a"', 'ln -s /etc "$OUT/d"; : >"$OUT/a"; ln -s ../a "$OUT/b"'],

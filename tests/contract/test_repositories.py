@@ -185,6 +185,7 @@ def test_the_pointer_goes_from_state_to_state(store: Repository) -> None:
     assert (pointer.body, pointer.token) == (b"two", second)
 
 
+@pytest.mark.fault(42)
 def test_a_stale_state_swaps_nothing(store: Repository) -> None:
     first = store.swap_pointer(INDEX, b"one", None)
     with pytest.raises(PointerMoved):
@@ -338,6 +339,7 @@ def test_nothing_but_a_staging_area_is_removed(store: Repository, name_of_key: s
     assert listed(store) == ["v1/app"]
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize(
     "bad", ["../x", "/abs", "a/../b", "", "-rf", "a/\x1b[2J", "a\n", ".lock", ".lock-publish", ".new-1", "x" * 256]
 )
@@ -372,6 +374,7 @@ def test_a_living_staging_area_is_known_or_nobody_claims_to_know(store: Reposito
     assert store.staging_is_alive(STAGING) is (False if knows else None)
 
 
+@pytest.mark.fault(37)
 def test_the_probe_leaves_nothing_and_refuses_what_takes_wrong_bytes(store: Repository, name: str) -> None:
     if name in WEAK:
         with pytest.raises(RepositoryError, match=WEAK[name]):

@@ -76,6 +76,7 @@ SYNTAX = (
 )
 
 
+@pytest.mark.fault(71)
 @pytest.mark.parametrize("bad", SYNTAX, ids=lambda bad: bad.name)
 def test_what_is_not_toml_is_refused_with_its_line(bad: Bad, tmp_path: Path) -> None:
     file = write(tmp_path, bad.text)
@@ -244,6 +245,7 @@ RULES = (
 )  # fmt: skip
 
 
+@pytest.mark.fault(71)
 @pytest.mark.parametrize("bad", RULES, ids=lambda bad: bad.name)
 def test_what_breaks_a_rule_is_refused_with_its_line(bad: Bad, tmp_path: Path) -> None:
     file = write(tmp_path, bad.text)
@@ -311,6 +313,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
         config.load(tmp_path / "matrix.toml")
 
 
+@pytest.mark.fault(71)
 def test_a_large_file_is_refused_before_it_is_read_whole(tmp_path: Path) -> None:
     file = write(tmp_path, BASE)
     os.truncate(file, 1 << 40)
@@ -339,6 +342,7 @@ LARGE = {
 }
 
 
+@pytest.mark.fault(71)
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
 def test_large_inputs_end_soon_and_do_not_drown_the_reader(text: str, tmp_path: Path) -> None:
@@ -353,6 +357,7 @@ def test_large_inputs_end_soon_and_do_not_drown_the_reader(text: str, tmp_path: 
 INJECTIONS = ("$(touch hit)", "`touch hit`", "x; touch hit", "x && touch hit", "x | touch hit", "${IFS}x", "%s{0}")
 
 
+@pytest.mark.fault(74)
 @pytest.mark.parametrize("injection", INJECTIONS)
 def test_shell_syntax_in_free_text_stays_text(injection: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -388,6 +393,7 @@ NAMED = (
 )
 
 
+@pytest.mark.fault(74)
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("template", NAMED)
 def test_shell_syntax_in_names_is_refused_and_nothing_runs(

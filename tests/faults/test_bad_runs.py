@@ -169,6 +169,7 @@ def path_without_qemu(folder: Path) -> str:
     return str(folder)
 
 
+@pytest.mark.fault(65, 67, 68)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_each_fault_has_its_error(case: Case, project: Path, shared_dist: Path) -> None:
     (project / "matrix.toml").write_text(case.matrix)
@@ -200,6 +201,7 @@ def test_a_hundred_megabytes_of_output_pass_and_are_bounded(project: Path, share
     assert "bytes more were printed" in log.read_text()[-200:]
 
 
+@pytest.mark.fault(82)
 def test_escape_codes_reach_neither_terminal_nor_log(project: Path, shared_dist: Path) -> None:
     run = r"printf '\033]0;owned\007\033[2J\r\n::set-output name=x::y\n\302\233m'; exit 1"
     (project / "matrix.toml").write_text(product(run))
@@ -212,6 +214,7 @@ def test_escape_codes_reach_neither_terminal_nor_log(project: Path, shared_dist:
     assert r"\x1b]0;owned\x07" in done.text
 
 
+@pytest.mark.fault(74)
 @pytest.mark.parametrize(
     "evil", ["$(touch {})", "`touch {}`", "; touch {};", "&& touch {}", "| touch {}", "\\$(touch {})"]
 )
@@ -252,6 +255,7 @@ def test_what_is_no_longer_staged_is_named(project: Path, tmp_path: Path) -> Non
     assert "is that of an earlier run, untouched" in done.err
 
 
+@pytest.mark.fault(80)
 @NEEDS_BUBBLEWRAP
 def test_a_recipe_sees_nothing_of_the_machine(project: Path, shared_dist: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
@@ -271,6 +275,7 @@ def test_a_recipe_sees_nothing_of_the_machine(project: Path, shared_dist: Path, 
     assert not [path for path in (shared_dist / "cells").rglob("env") if "canary-93751" in path.read_text()]
 
 
+@pytest.mark.fault(11)
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_full_disk_is_told_and_nothing_is_lost(project: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
@@ -301,6 +306,7 @@ def test_a_busy_folder_is_told(project: Path, tmp_path: Path) -> None:
         first.communicate(timeout=60)
 
 
+@pytest.mark.fault(22)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_stops_and_keeps_what_was_finished(number: signal.Signals, project: Path, tmp_path: Path) -> None:
     two = PRODUCT.replace("bad", "aaa") + GOOD_RUN + PRODUCT + "run = 'sleep 98766; echo 1 > $OUT/data'\n"
@@ -318,6 +324,7 @@ def test_ctrl_c_stops_and_keeps_what_was_finished(number: signal.Signals, projec
     assert "cached   aaa/x86_64" in done.err
 
 
+@pytest.mark.fault(1)
 def test_kill_minus_nine_loses_nothing_that_was_finished(project: Path, tmp_path: Path) -> None:
     two = PRODUCT.replace("bad", "aaa") + GOOD_RUN + PRODUCT + "run = 'sleep 98767; echo 1 > $OUT/data'\n"
     (project / "matrix.toml").write_text(HEAD + two)

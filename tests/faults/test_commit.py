@@ -133,6 +133,7 @@ def healed(witness: Witness, folder: Path) -> None:
 # --- killed ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(2, 4, 5, 7)
 @needs_strace
 def test_killed_at_its_calls_it_is_rolled_forward_or_was_never_there(place: Place) -> None:
     chosen = points(place.calls, most=28)
@@ -157,6 +158,7 @@ def test_killed_at_its_calls_it_is_rolled_forward_or_was_never_there(place: Plac
     assert after
 
 
+@pytest.mark.fault(8)
 @needs_strace
 def test_killed_inside_recovery_the_next_one_finishes(place: Place) -> None:
     deaths = [
@@ -190,6 +192,7 @@ def test_killed_inside_recovery_the_next_one_finishes(place: Place) -> None:
     assert taken >= len(deaths)
 
 
+@pytest.mark.fault(2)
 @needs_strace
 def test_killed_while_threads_copy(place: Place) -> None:
     for number in range(1, 8, 1 if FULL else 3):
@@ -205,6 +208,7 @@ def test_killed_while_threads_copy(place: Place) -> None:
 # --- failing calls --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(10, 12, 15)
 @needs_strace
 @pytest.mark.parametrize(
     ("error", "only"),
@@ -240,6 +244,7 @@ def test_the_state_line_is_true_when_calls_fail(place: Place, error: str, only: 
         assert states[PublicationState.CLAIMED]
 
 
+@pytest.mark.fault(11)
 def test_a_small_disk_that_fills_up_is_a_clean_failure(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
@@ -311,6 +316,7 @@ def power_cut_violation(place: Place, cut: Path, tmp_path: Path, ended: Ended) -
     return ""
 
 
+@pytest.mark.fault(9)
 @needs_strace
 @needs_loop
 def test_power_cut_behind_an_acknowledged_publish_loses_nothing(place: Place, tmp_path: Path) -> None:
@@ -319,6 +325,7 @@ def test_power_cut_behind_an_acknowledged_publish_loses_nothing(place: Place, tm
     assert power_cut_violation(place, cut, tmp_path, ended) == ""
 
 
+@pytest.mark.fault(6, 9)
 @needs_strace
 @needs_loop
 def test_power_cut_at_any_call_is_healed(place: Place, tmp_path: Path) -> None:
@@ -394,6 +401,7 @@ def answers_in(folder: Path) -> list[dict[str, object]]:
     return [json.loads(path.read_text()) for path in sorted(folder.iterdir())]
 
 
+@pytest.mark.fault(23, 24)
 def test_32_publishers_of_one_version_publish_it_once(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     repository.mkdir()
@@ -416,6 +424,7 @@ def test_32_publishers_of_one_version_publish_it_once(tmp_path: Path) -> None:
     assert reader.witness.revision == 1
 
 
+@pytest.mark.fault(25, 26, 28)
 def test_50_publishers_of_many_versions_with_kills_and_stops(tmp_path: Path) -> None:
     chance = random.Random(50)
     repository = tmp_path / "repository"

@@ -181,6 +181,7 @@ def python_without(package: str, folder: Path) -> Path:
     return python
 
 
+@pytest.mark.fault(78)
 def test_a_wrong_passphrase(project: Rehearsed) -> None:
     said = project.rehearse(env={"HELLO_KEY": "no passphrase of ours"})
     said.holds(71, "passphrase is not that of the key '.*release.key'", "next: give the right one")
@@ -195,6 +196,7 @@ def test_no_passphrase(project: Rehearsed) -> None:
     project.rehearse().holds(71, "'HELLO_NOTHING', where a passphrase should be, is not set", "next: set it")
 
 
+@pytest.mark.fault(78)
 def test_a_wrong_passphrase_of_a_gpg_key(project: Rehearsed) -> None:
     require_gpg()
     project.signed_by(KEY_FILE, GPG)
@@ -232,6 +234,7 @@ def _no_key(key: Path) -> None:
     key.write_text("this is no key\n", encoding="utf-8")
 
 
+@pytest.mark.fault(78)
 @pytest.mark.parametrize(
     ("harm", "words", "step"),
     [
@@ -292,6 +295,7 @@ FULL = 'mount -t tmpfs -o size=64k none dist && head -c 45056 /dev/zero >dist/fu
        'find dist -mindepth 1; exit $code'  # fmt: skip
 
 
+@pytest.mark.fault(11)
 def test_a_full_disk(project: Rehearsed) -> None:
     (project.folder / "dist").mkdir()
     alone = ("unshare", "--mount", "sh", "-c")

@@ -294,6 +294,7 @@ def test_every_run_ended_as_it_should(world: World) -> None:
         assert b"Traceback" not in said, text
 
 
+@pytest.mark.fault(77)
 def test_nothing_written_holds_a_secret(world: World) -> None:
     files = [path for path in world.written.rglob("*") if path.is_file()]
     assert len(files) > 40
@@ -310,20 +311,24 @@ def test_the_recipe_showed_what_it_was_given(world: World) -> None:
     assert b"SOURCE_DATE_EPOCH=" in gzip.decompress(packed.read_bytes())
 
 
+@pytest.mark.fault(77)
 def test_nothing_said_holds_a_secret(world: World) -> None:
     assert {name: found for name, (_, said) in world.said.items() if (found := world.hunt(said))} == {}
 
 
+@pytest.mark.fault(77)
 def test_no_process_was_given_a_secret(world: World) -> None:
     assert world.leaks == set()
     assert b"sleep" in world.programs, world.programs
 
 
+@pytest.mark.fault(77)
 def test_nothing_is_left_in_the_folder_for_temporary_files(world: World) -> None:
     assert list((world.written / "tmp").iterdir()) == []
     assert list((world.written / "home").iterdir()) == []
 
 
+@pytest.mark.fault(77)
 def test_no_program_that_a_rehearsal_starts_is_given_a_secret(world: World, tmp_path: Path) -> None:
     """Hold it for every single start of a program, which looking at /proc may miss."""
     strace = shutil.which("strace")

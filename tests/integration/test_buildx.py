@@ -112,6 +112,7 @@ def test_layers_are_kept_per_target_and_used_again(out_dir: Path) -> None:
     assert (again / "a").read_bytes() == (out_dir / "a").read_bytes()
 
 
+@pytest.mark.fault(80)
 def test_no_network_unless_asked(out_dir: Path) -> None:
     text = f"FROM relbuild/base\nRUN mkdir /out && ls /sys/class/net >/out/a # {time.time_ns()}\n"
     build_dockerfile(text, out_dir)
@@ -219,6 +220,7 @@ cat /deps/more.txt
 """
 
 
+@pytest.mark.fault(80)
 @pytest.mark.usefixtures("gcc_image")
 def test_an_emulated_recipe_can_do_no_more_than_it_needs(out_dir: Path) -> None:
     events, builder = Recorded(), BuildxBuilder()

@@ -128,6 +128,7 @@ echo "pids: $(cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/nu
 """
 
 
+@pytest.mark.fault(80)
 def test_a_recipe_can_do_what_it_needs_and_nothing_else(
     builder: container_builder.ContainerBuilder, out_dir: Path, tmp_path: Path
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_network_is_there_only_when_asked_for(
     assert set(events.log.decode().split()) > {"lo"}
 
 
+@pytest.mark.fault(67)
 @pytest.mark.parametrize("left", ["chmod u+s", "chmod g+s"])
 def test_set_id_programs_do_not_come_out(
     builder: container_builder.ContainerBuilder, out_dir: Path, tmp_path: Path, left: str
@@ -253,6 +255,7 @@ def other_run(name: str) -> Iterator[subprocess.Popen[str]]:
         process.stdout.close()
 
 
+@pytest.mark.fault(1)
 def test_leftovers_of_a_killed_run_are_removed_and_a_live_run_is_let_be(engine: Engine, run_name: str) -> None:
     with other_run(run_name) as process:
         assert len(things_of(run_name, engine)) == 3  # a loader, a container, a volume
@@ -338,6 +341,7 @@ class Relay:
 
 
 # The SDK leaves the socket of a refused connection to the garbage collector.
+@pytest.mark.fault(83)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(not Path("/var/run/docker.sock").exists(), reason="the engine is not on this machine")
 def test_an_engine_that_dies_during_a_build_is_named(

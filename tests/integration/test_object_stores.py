@@ -52,6 +52,7 @@ def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 # --- the probe ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(37)
 def test_rclone_is_refused_because_it_ignores_conditions(tmp_path: Path) -> None:
     with object_stores.rclone(tmp_path) as url:
         store = s3(url, object_stores.new_s3_bucket(url))
@@ -60,11 +61,13 @@ def test_rclone_is_refused_because_it_ignores_conditions(tmp_path: Path) -> None
         assert list(store.list(PurePosixPath())) == []
 
 
+@pytest.mark.fault(37)
 def test_moto_is_refused_because_it_takes_a_wrong_checksum(tmp_path: Path) -> None:
     with object_stores.moto(tmp_path) as url, pytest.raises(RepositoryError, match="not those of their SHA-256"):
         s3(url, object_stores.new_s3_bucket(url)).probe()
 
 
+@pytest.mark.fault(37)
 def test_gcp_storage_emulator_is_refused_because_it_ignores_generations(tmp_path: Path) -> None:
     object_stores.require("google.cloud.storage")
     from orchestrator.repositories.gcs import GcsRepository
@@ -255,6 +258,7 @@ def require_published(store: Repository) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.fault(31, 32, 33, 35, 36, 38)
 @pytest.mark.parametrize(
     "fault", [*(name for name in ANSWERS if name != "403"), "cut before", "cut after", "cut within", "flip"]
 )
@@ -288,6 +292,7 @@ def test_without_the_read_back_a_lost_answer_is_a_false_no(proxy: Proxy, rgw: st
         inner.swap_pointer(INDEX, b"two", token)
 
 
+@pytest.mark.fault(32)
 def test_a_lost_answer_never_makes_somebody_elses_object_ours(proxy: Proxy, rgw: str) -> None:
     store = through(proxy, rgw)
     store.put_new(CLAIM, b"theirs", sha256(b"theirs"))
@@ -304,6 +309,7 @@ def test_a_lost_answer_never_makes_somebody_elses_object_ours(proxy: Proxy, rgw:
     assert (pointer.body, pointer.token) == (b"theirs", token)
 
 
+@pytest.mark.fault(31)
 def test_patience_ends(proxy: Proxy, rgw: str) -> None:
     store = through(proxy, rgw)
     proxy.begin("503", -1)
@@ -312,6 +318,7 @@ def test_patience_ends(proxy: Proxy, rgw: str) -> None:
     assert proxy.asked == 4
 
 
+@pytest.mark.fault(40)
 def test_credentials_that_expire_end_the_run_and_are_never_shown(proxy: Proxy, rgw: str) -> None:
     store = through(proxy, rgw)
     proxy.begin("403", -1)
@@ -340,6 +347,7 @@ def test_wrong_credentials_and_a_missing_bucket_are_named(rgw: str, monkeypatch:
         s3("http://127.0.0.1:1", bucket).probe()
 
 
+@pytest.mark.fault(41)
 def test_all_pages_of_a_listing_are_read(rgw: str) -> None:
     store = s3(rgw, object_stores.new_s3_bucket(rgw))
     store.put_all([Upload(key=PAYLOAD / f"{number:04}", body=b"", sha256=sha256(b"")) for number in range(1100)])

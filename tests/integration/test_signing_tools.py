@@ -155,6 +155,7 @@ def test_gpg_verifies_a_signature_and_nothing_is_left(
     assert not [line for line in processes().values() if b"gpg-agent" in line and b"relbuild-gpg" in line]
 
 
+@pytest.mark.fault(78)
 def test_a_wrong_passphrase_fails_at_once_even_after_a_right_one(gpg_key: new_keys.MadeKey, tmp_path: Path) -> None:
     blob = blob_of(tmp_path / "file", DATA)
     gpg.open_gpg(gpg_rules(gpg_key), CANARY.encode).sign(blob)
@@ -221,6 +222,7 @@ def test_moto_s_keys_are_opened_or_refused(moto: str, monkeypatch: pytest.Monkey
     assert "kms:GetPublicKey" in caught.value.next_step
 
 
+@pytest.mark.fault(79)
 def test_a_kms_that_signs_another_digest_is_noticed(moto: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # moto takes a digest for a message and hashes it again: just such a service.
     aws_answers_here(monkeypatch)
@@ -230,6 +232,7 @@ def test_a_kms_that_signs_another_digest_is_noticed(moto: str, folder: Path, mon
     assert not list(folder.glob("*.sigstore.json"))
 
 
+@pytest.mark.fault(79)
 def test_a_silent_kms_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     aws_answers_here(monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -337,6 +340,7 @@ class Watch(threading.Thread):
                     self.leaks.add(text)
 
 
+@pytest.mark.fault(77)
 def test_no_secret_is_seen_while_a_release_is_signed(
     folder: Path,
     tmp_path: Path,

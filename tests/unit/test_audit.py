@@ -77,6 +77,7 @@ def test_a_whole_history_holds(repository: MemoryRepository) -> None:
     assert (report.wrong, report.audits, report.revision, report.unlisted) == (None, 3, 3, ())
 
 
+@pytest.mark.fault(59)
 @pytest.mark.parametrize(
     ("key", "change", "words"),
     [
@@ -105,6 +106,7 @@ def test_an_audit_that_was_touched_names_its_event(
     assert words in what
 
 
+@pytest.mark.fault(59)
 @pytest.mark.parametrize("ending", [".audit.json", ".audit.sig"])
 def test_swapped_audits_are_noticed(repository: MemoryRepository, ending: str) -> None:
     objects = repository.objects
@@ -122,6 +124,7 @@ def test_an_audit_that_was_made_anew_by_another_key_is_noticed(repository: Memor
     assert "is not one of the 'audit' keys" in what
 
 
+@pytest.mark.fault(64)
 def test_a_listed_release_that_its_audit_contradicts_is_noticed() -> None:
     """Even the holder of the index key cannot list other artifacts than were audited."""
     repository = MemoryRepository()
@@ -139,6 +142,7 @@ def put_index(repository: MemoryRepository, body: bytes, key: str = "index") -> 
     repository.objects[f".index/{sha256(body)}.sigstore.json"] = keys(key).sign_index(body)
 
 
+@pytest.mark.fault(60)
 def test_an_index_that_was_made_anew_without_the_key_is_noticed(repository: MemoryRepository) -> None:
     """Chain, tree head and counts are right: whoever has no key can make them. The signature cannot be made."""
     body = encode_index(grown("v1.0.0", "v1.1.0"))
@@ -151,6 +155,7 @@ def test_an_index_that_was_made_anew_without_the_key_is_noticed(repository: Memo
     assert "other bytes" in first_wrong(repository)[1]
 
 
+@pytest.mark.fault(60)
 def test_an_event_that_was_touched_is_named_before_any_signature(repository: MemoryRepository) -> None:
     repository.objects["index.json"] = repository.objects["index.json"].replace(
         b'"reason":"because","seq":2', b'"reason":"x","seq":2'
@@ -263,6 +268,7 @@ def test_another_padding_or_salt_is_refused() -> None:
     assert rsa_holds(rsa_key().public_pem, b"x", rsa_key().sign(b"x"))
 
 
+@pytest.mark.fault(78)
 def test_a_private_key_is_read_with_and_without_passphrase(tmp_path: Path) -> None:
     private = rsa_key()._private
     assert read_rsa_key(private_file(tmp_path, private), lambda: None).key_id == rsa_key().key_id
@@ -274,12 +280,14 @@ def test_a_private_key_is_read_with_and_without_passphrase(tmp_path: Path) -> No
         assert "canary" not in str(caught.value)
 
 
+@pytest.mark.fault(78)
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
 def test_a_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(KeyRefused, match="open to other users"):
         read_rsa_key(private_file(tmp_path, rsa_key()._private, mode), lambda: None)
 
 
+@pytest.mark.fault(78)
 def test_small_and_foreign_keys_and_links_are_refused(tmp_path: Path) -> None:
     small = rsa.generate_private_key(65537, 2048)
     with pytest.raises(KeyRefused, match="2048 bits"):

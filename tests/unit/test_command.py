@@ -128,6 +128,7 @@ def test_a_missing_program_is_named() -> None:
         stream("no-such-program")
 
 
+@pytest.mark.fault(74)
 def test_no_shell_reads_an_argument(tmp_path: Path) -> None:
     done = command.capture(["printf", "%s", f"$(touch {tmp_path}/x)`touch {tmp_path}/x`"])
     assert done.stdout.startswith(b"$(touch")

@@ -68,6 +68,7 @@ def test_a_release_with_names_and_values_out_of_the_ordinary_takes_the_long_way_
     assert parse_index(encode_index(index)).release("v1.0.0") == odd
 
 
+@pytest.mark.fault(72, 90)
 @pytest.mark.parametrize(
     ("body", "words"),
     [
@@ -86,12 +87,14 @@ def test_hostile_bytes_are_refused(body: bytes, words: str) -> None:
     assert words in refusal(body)
 
 
+@pytest.mark.fault(90)
 def test_a_newer_schema_names_the_way_out() -> None:
     with pytest.raises(VerificationError) as caught:
         parse_index(b'{"schema":"relbuild/index/v12"}')
     assert caught.value.next_step == "get a newer relbuild"
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(
     "change",
     [
@@ -113,6 +116,7 @@ def test_another_form_of_the_same_values_is_refused(change: Callable[[bytes], by
     refusal(change(body))
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
@@ -186,6 +190,7 @@ def relinked(value: dict[str, Any]) -> None:
     value["root"] = tree_head([index_json.line(event) for event in value["events"]])
 
 
+@pytest.mark.fault(60)
 @pytest.mark.parametrize(
     ("change", "event"),
     [
@@ -205,6 +210,7 @@ def test_the_first_event_that_fails_is_named(change: Callable[[list[Any]], objec
     assert f"fails at event {event}:" in refusal(body)
 
 
+@pytest.mark.fault(60)
 def test_the_last_event_is_held_by_the_tree_head() -> None:
     body = rewritten(grown("v1.0.0", "v1.1.0"), lambda head: head["events"][1].update(reason="another"))
     assert "tree head" in refusal(body)
@@ -241,6 +247,7 @@ def test_only_a_publication_names_an_audit_and_each_does(event: int, audit: str)
     assert f"fails at event {event + 1}: only a publication" in refusal(rewritten(index, change))
 
 
+@pytest.mark.fault(60)
 def test_a_chain_that_was_made_anew_is_another_index_to_whoever_saw_the_old_one() -> None:
     old = grown("v1.0.0", "v1.1.0", "v1.2.0")
 
@@ -261,6 +268,7 @@ def _longer(index: Index) -> Index:
     return index
 
 
+@pytest.mark.fault(61, 62)
 def test_an_old_index_is_a_rollback_and_two_of_one_revision_are_a_fork() -> None:
     first = grown("v1.0.0")
     second = add(first, PUBLISH, audited("v1.1.0")[0])
@@ -312,6 +320,7 @@ def test_words_that_cannot_be_shown_are_not_written(reason: str) -> None:
         add(grown("v1.0.0"), YANK, "v1.0.0", reason=reason)
 
 
+@pytest.mark.fault(66)
 def test_a_taken_version_is_refused_and_so_is_one_too_like_it() -> None:
     index = add(grown("v1.0.0-RC1"), EventType.ABANDON, "2.0.0+a.b")
     for version in ("v1.0.0-RC1", "1.0.0-rc1", "v2.0.0+A.B", "2.0.0+a.b"):
@@ -349,6 +358,7 @@ def test_semver_is_accepted(version: str) -> None:
     assert checked_version(version).text == version
 
 
+@pytest.mark.fault(66)
 @pytest.mark.parametrize("version", BAD)
 def test_what_is_no_version_is_refused(version: str) -> None:
     with pytest.raises(PublicationError) as caught:

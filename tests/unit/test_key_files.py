@@ -98,6 +98,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(78)
 @pytest.mark.parametrize(("make", "words"), REFUSALS.values(), ids=REFUSALS)
 def test_a_bad_key_file_is_refused_in_its_own_words(tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
     path = tmp_path / "release.key"
@@ -114,11 +115,13 @@ def test_every_refusal_that_looks_at_the_file_has_other_words() -> None:
     assert len(set(words)) == len(words)
 
 
+@pytest.mark.fault(78)
 def test_devices_are_refused() -> None:
     with pytest.raises(KeyRefused, match="is a device"):
         key_file.read_key(Path("/dev/zero"), asked)
 
 
+@pytest.mark.fault(78)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of another user")
 def test_another_user_s_key_is_refused(tmp_path: Path) -> None:
     good_key(tmp_path / "release.key")
@@ -149,6 +152,7 @@ def _write(path: Path, form: str, key: key_file.EcKey) -> None:
     private_file.write_private(path, key.cosign_pem(SECRET) if form == "cosign" else key.private_pem(SECRET))
 
 
+@pytest.mark.fault(78)
 @pytest.mark.parametrize("form", ["pkcs8", "cosign"])
 def test_an_encrypted_key_opens_with_its_passphrase_only(tmp_path: Path, form: str) -> None:
     path, key = tmp_path / "release.key", key_file.new_key()
@@ -201,6 +205,7 @@ def test_a_damaged_cosign_key_is_refused_before_it_costs_anything(change: dict[s
         cosign_key.decrypted(body, SECRET)
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"[" * 100_000, b"\xff"])
 def test_a_cosign_key_that_is_no_json_is_refused(body: bytes) -> None:
     with pytest.raises(cosign_key.Damaged):

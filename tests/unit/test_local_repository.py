@@ -172,6 +172,7 @@ def finish(store: LocalRepository) -> None:
         store.delete(STAGING)
 
 
+@pytest.mark.fault(4, 5, 6)
 @pytest.mark.parametrize("calls", MUTATING)
 def test_a_writer_killed_at_any_call_leaves_a_sound_repository(
     strace: str, old_index: Path, tmp_path: Path, calls: str
@@ -182,6 +183,7 @@ def test_a_writer_killed_at_any_call_leaves_a_sound_repository(
         require_sound(base, notes)
 
 
+@pytest.mark.fault(10, 12, 14, 15)
 @pytest.mark.parametrize(("calls", "error"), FAILING, ids=lambda one: one.split(",")[0])
 def test_a_call_that_fails_ends_the_run_with_an_error_that_names_the_place(
     strace: str, old_index: Path, tmp_path: Path, calls: str, error: str
@@ -232,6 +234,7 @@ def in_the_way(base: Path) -> Iterator[tuple[str, Callable[[Path], object]]]:
     yield "folder", Path.mkdir
 
 
+@pytest.mark.fault(20)
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("what", ["link", "dangling link", "fifo", "folder"])
 def test_nothing_but_a_plain_file_is_read_or_swapped(store: LocalRepository, base: Path, what: str) -> None:
@@ -249,6 +252,7 @@ def test_nothing_but_a_plain_file_is_read_or_swapped(store: LocalRepository, bas
     assert os.path.lexists(base / "index.json")
 
 
+@pytest.mark.fault(18, 19)
 @pytest.mark.parametrize("what", ["link", "dangling link", "fifo", "folder", "file", "link to a folder"])
 def test_a_version_never_takes_the_place_of_anything(
     store: LocalRepository, base: Path, tmp_path: Path, what: str
@@ -298,6 +302,7 @@ def test_a_foreign_file_in_the_payload_is_not_published(store: LocalRepository, 
     assert not (base / "v1").exists()
 
 
+@pytest.mark.fault(87)
 def test_foreign_things_are_listed_and_not_followed(store: LocalRepository, base: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/secret").touch()
@@ -318,6 +323,7 @@ def test_a_base_that_is_not_there_is_empty_and_reading_does_not_make_it(store: L
 # --- modes and file systems -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(89)
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
 def test_modes_are_the_same_whatever_the_umask(base: Path, tmp_path: Path, umask: int) -> None:
     (tmp_path / "program").write_bytes(b"run")
@@ -355,6 +361,7 @@ def mounted(place: Path, *options: str) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
+@pytest.mark.fault(11, 13)
 @root_only
 @pytest.mark.parametrize("size", ["size=1m", "nr_inodes=12"])
 def test_a_full_disk_is_said_to_be_full_and_leaves_nothing(tmp_path: Path, size: str) -> None:
@@ -369,6 +376,7 @@ def test_a_full_disk_is_said_to_be_full_and_leaves_nothing(tmp_path: Path, size:
         assert store.swap_pointer(INDEX, b"new", LocalRepository(disk / "base").read_pointer(INDEX).token)  # type: ignore[union-attr]  # it is there
 
 
+@pytest.mark.fault(15)
 @root_only
 def test_a_read_only_disk_is_said_to_be(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "-t", "tmpfs", "tmpfs") as disk:
@@ -383,6 +391,7 @@ def test_a_read_only_disk_is_said_to_be(tmp_path: Path) -> None:
         assert len(list(store.list(PurePosixPath()))) == 1
 
 
+@pytest.mark.fault(16)
 @root_only
 def test_staging_on_another_device_is_refused(store: LocalRepository, base: Path) -> None:
     base.mkdir()
@@ -397,6 +406,7 @@ def test_staging_on_another_device_is_refused(store: LocalRepository, base: Path
                 ask()
 
 
+@pytest.mark.fault(15)
 @not_root
 def test_no_permission_is_said_to_be(tmp_path: Path) -> None:
     base = tmp_path / "base"
@@ -426,6 +436,7 @@ def test_a_file_system_without_the_promises_is_refused(base: Path, monkeypatch: 
     put_new(LocalRepository(base, unsafe_filesystem=True), CLAIM, b"x")
 
 
+@pytest.mark.fault(17)
 def test_a_file_system_that_cannot_rename_without_replacing_is_refused_or_locked(
     strace: str, old_index: Path, tmp_path: Path
 ) -> None:
@@ -471,6 +482,7 @@ def test_a_staging_area_lives_as_long_as_its_maker(base: Path) -> None:
     assert store.staging_is_alive(STAGING) is False
 
 
+@pytest.mark.fault(26)
 def test_a_staging_area_is_never_seen_without_its_maker(base: Path) -> None:
     """A recoverer that looks at any instant must not take an area that is being made for a dead one."""
     maker, looker = LocalRepository(base), LocalRepository(base)
@@ -497,6 +509,7 @@ def test_a_staging_area_is_never_seen_without_its_maker(base: Path) -> None:
     assert not dead
 
 
+@pytest.mark.fault(26)
 def test_what_killed_writers_left_is_swept_and_what_living_ones_make_is_not(store: LocalRepository, base: Path) -> None:
     base.mkdir()
     (base / ".new-dead").touch()
@@ -550,6 +563,7 @@ def test_many_small_files_are_synced_together(strace: str, base: Path, tmp_path:
             assert any("syncfs" in line for line in lines[last_rename:])
 
 
+@pytest.mark.fault(21)
 def test_a_stopped_holder_does_not_lose_its_swap(base: Path) -> None:
     """A process stopped inside the lock goes on safely: the others could not swap meanwhile."""
     store = LocalRepository(base)

@@ -64,6 +64,7 @@ BOTH = pytest.mark.parametrize("taking", [take, take_tar])
 Taking = Callable[..., tuple[BuiltFile, ...]]
 
 
+@pytest.mark.fault(89)
 @BOTH
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
 def test_files_come_out_with_digests_and_normal_modes(out: Path, taking: Taking, umask: int) -> None:
@@ -96,6 +97,7 @@ def test_a_file_that_two_patterns_take_comes_once(out: Path, taking: Taking) -> 
     assert [str(file.path) for file in taking(out, "bin/*", "**/hello")] == ["bin/hello"]
 
 
+@pytest.mark.fault(68)
 @BOTH
 def test_an_empty_file_is_an_output(out: Path, taking: Taking) -> None:
     (out / "empty").touch()
@@ -158,6 +160,7 @@ def test_exactly_one_means_one(out: Path) -> None:
 # --- what must not be there --------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(67)
 @BOTH
 def test_a_symlink_that_a_pattern_takes_is_refused(out: Path, taking: Taking) -> None:
     (out / "bin/link").symlink_to("/etc/shadow")
@@ -165,6 +168,7 @@ def test_a_symlink_that_a_pattern_takes_is_refused(out: Path, taking: Taking) ->
         taking(out, "bin/*")
 
 
+@pytest.mark.fault(67)
 @BOTH
 def test_a_fifo_is_refused_without_waiting_for_it(out: Path, taking: Taking) -> None:
     os.mkfifo(out / "bin/pipe")
@@ -172,6 +176,7 @@ def test_a_fifo_is_refused_without_waiting_for_it(out: Path, taking: Taking) -> 
         taking(out, "readme.txt")
 
 
+@pytest.mark.fault(67)
 def test_a_socket_is_refused(out: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(out / "sock"))
@@ -179,6 +184,7 @@ def test_a_socket_is_refused(out: Path) -> None:
             take(out, "readme.txt")
 
 
+@pytest.mark.fault(67)
 @BOTH
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
 def test_a_device_is_refused(out: Path, taking: Taking) -> None:
@@ -190,6 +196,7 @@ def test_a_device_is_refused(out: Path, taking: Taking) -> None:
         taking(out)
 
 
+@pytest.mark.fault(67)
 @BOTH
 @pytest.mark.parametrize("bit", [stat.S_ISUID, stat.S_ISGID])
 def test_a_set_user_or_group_bit_is_refused(out: Path, taking: Taking, bit: int) -> None:
@@ -198,6 +205,7 @@ def test_a_set_user_or_group_bit_is_refused(out: Path, taking: Taking, bit: int)
         taking(out, "readme.txt")
 
 
+@pytest.mark.fault(67)
 def test_a_hard_link_to_elsewhere_is_refused(out: Path) -> None:
     (out.parent / "secret").write_text("secret")
     (out / "bin/leak").hardlink_to(out.parent / "secret")
@@ -265,6 +273,7 @@ EVIL_NAMES = {
 }
 
 
+@pytest.mark.fault(65)
 @BOTH
 @pytest.mark.parametrize("name", EVIL_NAMES, ids=repr)
 def test_an_evil_name_is_shown_escaped(out: Path, taking: Taking, name: bytes) -> None:
@@ -278,6 +287,7 @@ def test_an_evil_name_is_shown_escaped(out: Path, taking: Taking, name: bytes) -
 LEAVING = ["../x", "out/../x", "/out/x", "out/a/../b", "out/a/./b", "out//x", "out/" + "x" * 256]
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize("name", LEAVING)
 def test_a_tar_name_that_leaves_is_refused(tmp_path: Path, name: str) -> None:
     packed = io.BytesIO()
@@ -298,6 +308,7 @@ def test_a_tar_with_one_name_twice_is_refused(tmp_path: Path, names: Sequence[st
         collect_tar([packed.getvalue()], EVERYTHING, tmp_path / "taken", cell_id=CELL)
 
 
+@pytest.mark.fault(65)
 @BOTH
 @pytest.mark.parametrize(("one", "other"), [("Hello", "hello"), ("e\u0301", "\u00e9"), ("stra\u00dfe", "STRASSE")])
 def test_names_that_collide_are_refused(out: Path, taking: Taking, one: str, other: str) -> None:
@@ -318,6 +329,7 @@ def test_a_folder_that_is_too_deep_is_refused(out: Path, taking: Taking) -> None
         taking(out, "readme.txt")
 
 
+@pytest.mark.fault(68)
 @BOTH
 def test_too_many_entries_are_refused(out: Path, taking: Taking, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output_rules, "MAX_ENTRIES", 50)
@@ -331,6 +343,7 @@ def test_too_many_entries_are_refused(out: Path, taking: Taking, monkeypatch: py
 # --- size, change, room ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(68)
 def test_a_sparse_file_over_the_limit_is_refused_before_it_is_copied(out: Path) -> None:
     with (out / "big").open("wb") as file:
         file.truncate(10 << 30)
@@ -339,6 +352,7 @@ def test_a_sparse_file_over_the_limit_is_refused_before_it_is_copied(out: Path) 
     assert not (out.parent / "taken").exists()
 
 
+@pytest.mark.fault(68)
 def test_a_sparse_file_within_the_limit_stays_sparse_and_memory_flat(out: Path) -> None:
     with (out / "big").open("wb") as file:
         file.truncate(100 << 20)
@@ -394,6 +408,7 @@ def test_a_stream_that_breaks_off_is_never_taken_for_whole(out: Path, cut: int) 
         collect_tar(pieces(packed[:cut_at]), patterns("*.txt"), out.parent / "taken", cell_id=CELL)
 
 
+@pytest.mark.fault(53)
 def test_a_file_that_a_background_process_goes_on_writing_is_refused(out: Path) -> None:
     target = out / "log"
     target.write_bytes(os.urandom(32 << 20))
@@ -415,6 +430,7 @@ def test_a_file_that_a_background_process_goes_on_writing_is_refused(out: Path) 
         writer.join()
 
 
+@pytest.mark.fault(53)
 def test_a_file_that_grows_without_end_does_not_hang_the_copy(out: Path) -> None:
     target = out / "log"
     target.write_bytes(bytes(4 << 20))
@@ -435,6 +451,7 @@ def test_a_file_that_grows_without_end_does_not_hang_the_copy(out: Path) -> None
         writer.join()
 
 
+@pytest.mark.fault(53)
 def test_a_file_swapped_for_a_link_between_look_and_copy_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = output_rules.choose
 
@@ -449,6 +466,7 @@ def test_a_file_swapped_for_a_link_between_look_and_copy_is_refused(out: Path, m
         take(out)
 
 
+@pytest.mark.fault(11)
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
 def test_a_full_disk_has_its_own_error(out: Path) -> None:
     small = out.parent / "small"
@@ -466,6 +484,7 @@ def test_a_full_disk_has_its_own_error(out: Path) -> None:
         subprocess.run(("umount", small), check=True)
 
 
+@pytest.mark.fault(88)
 def test_few_descriptors_are_enough(out: Path) -> None:
     for n in range(300):
         (out / f"bin/f{n}").touch()

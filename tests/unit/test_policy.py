@@ -172,17 +172,20 @@ def test_two_of_one_kind_keep_their_code() -> None:
         refuse_broken(enforce(STRICT, evidence).outcomes)
 
 
+@pytest.mark.fault(75)
 def test_no_outcome_at_all_is_a_no() -> None:
     with pytest.raises(PolicyViolation):
         refuse_broken(())
     assert not dataclasses.replace(enforce(STRICT, GOOD), outcomes=()).passed
 
 
+@pytest.mark.fault(68)
 def test_a_release_without_artifacts_passes_nowhere() -> None:
     judged = enforce(STRICT, dataclasses.replace(GOOD, artifacts=(), required_targets=frozenset()))
     assert {each.rule for each in judged.outcomes if not each.passed} == {"manifest", "sbom", "provenance"}
 
 
+@pytest.mark.fault(75)
 def test_an_unknown_rule_fails() -> None:
     judged = enforce(STRICT.requiring("virus-scan"), GOOD)
     assert judged.errors == ("virus-scan: is a rule that nobody knows",)
@@ -192,6 +195,7 @@ def raises(*_: object) -> Held:
     raise RuntimeError("secret-canary")
 
 
+@pytest.mark.fault(75)
 @pytest.mark.parametrize("look", [raises, lambda *_: None, lambda *_: True, lambda *_: "", lambda *_: ()])
 def test_a_rule_that_raises_or_gives_nothing_fails(look: Any) -> None:
     odd = Rule(name="verification", error=VerificationRequired, look=look)
@@ -248,6 +252,7 @@ def test_an_encrypted_artifact_may_be_there_in_that_form_alone() -> None:
     assert enforce(STRICT, dataclasses.replace(GOOD, files=GOOD.files - {"a.tar.gz"})).passed
 
 
+@pytest.mark.fault(75)
 def test_gates_that_raise_hang_or_answer_nonsense_say_nothing() -> None:
     forever = threading.Event()
     started = time.monotonic()

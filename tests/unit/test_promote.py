@@ -147,12 +147,14 @@ def test_nothing_goes_out_that_policy_stops(releases: Releases, broken: tuple[Ru
     assert not store.objects
 
 
+@pytest.mark.fault(76)
 def test_nothing_goes_out_that_was_not_verified_as_it_is(releases: Releases) -> None:
     other = dataclasses.replace(releases[0].result, subject="0" * 64)
     with pytest.raises(VerificationRequired):
         publish(MemoryRepository(), dataclasses.replace(releases[0], result=other))
 
 
+@pytest.mark.fault(52, 76)
 def test_a_file_that_changed_since_it_was_verified_stops_before_the_claim(tmp_path: Path) -> None:
     release, store = make_release(tmp_path, "1.0.0"), MemoryRepository()
     (tmp_path / "1.0.0" / "hello_1.0.0_0.bin").write_bytes(b"other")
@@ -162,6 +164,7 @@ def test_a_file_that_changed_since_it_was_verified_stops_before_the_claim(tmp_pa
     assert not store.objects
 
 
+@pytest.mark.fault(87)
 @pytest.mark.parametrize("place", ["1.1.0/stranger", "1.1.0", "1.1.0.audit.sig"])
 @both_kinds
 def test_a_version_whose_places_are_taken_is_refused_before_the_claim(
@@ -176,6 +179,7 @@ def test_a_version_whose_places_are_taken_is_refused_before_the_claim(
     publish(world.store, world.other_version)
 
 
+@pytest.mark.fault(66)
 def test_too_like_a_published_version_is_refused(releases: Releases, tmp_path: Path) -> None:
     world = new_world(releases, folders=False)
     with pytest.raises(DuplicateVersion, match=r"too like 1\.0\.0"):
@@ -201,6 +205,7 @@ class Lossy(Mortal):
                 self.store.objects[key] = self.store.objects[key].replace(b"1", b"2")
 
 
+@pytest.mark.fault(39)
 @both_kinds
 @pytest.mark.parametrize("when", ["put_all", "move_new"])
 def test_bytes_that_a_store_changed_are_noticed(releases: Releases, folders: bool, when: str) -> None:
@@ -510,6 +515,7 @@ def all_at_once() -> Iterator[Callable[[Callable[[], object]], None]]:
 # --- what is foreign or broken is told, not touched -----------------------------------------------------------------
 
 
+@pytest.mark.fault(87)
 @both_kinds
 def test_foreign_things_are_told_and_left(releases: Releases, folders: bool) -> None:
     world = new_world(releases, folders=folders)
@@ -539,6 +545,7 @@ def test_a_claim_that_was_tampered_with_is_not_finished(releases: Releases, fold
         assert not world.published()
 
 
+@pytest.mark.fault(87)
 @both_kinds
 def test_a_claim_whose_area_is_gone_is_finished_from_its_place(releases: Releases, folders: bool) -> None:
     done = 0

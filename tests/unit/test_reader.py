@@ -71,6 +71,7 @@ def test_single_files_are_fetched_by_name(repository: MemoryRepository, reader: 
         reader.get(repository, "v1.0.0", only={"x"})
 
 
+@pytest.mark.fault(54)
 @pytest.mark.parametrize(
     "change",
     [
@@ -93,6 +94,7 @@ def test_other_bytes_are_refused_and_nothing_is_left(
     assert reader.left() == []
 
 
+@pytest.mark.fault(54, 64)
 def test_files_of_another_version_are_refused(repository: MemoryRepository, reader: Reader) -> None:
     objects = repository.objects
     objects["v1.1.0/manifest.json"] = objects["v1.0.0/manifest.json"]
@@ -130,6 +132,7 @@ def test_an_endless_answer_is_cut_off(reader: Reader) -> None:
 # --- what was seen -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(42, 61)
 def test_an_old_signed_index_is_refused(repository: MemoryRepository, reader: Reader) -> None:
     old = repository.objects["index.json"]
     publish(repository, "v1.2.0")
@@ -141,6 +144,7 @@ def test_an_old_signed_index_is_refused(repository: MemoryRepository, reader: Re
         reader.get(repository, now=EXPIRES)
 
 
+@pytest.mark.fault(62)
 def test_two_signed_indexes_of_one_revision_are_refused(repository: MemoryRepository, reader: Reader) -> None:
     first = parse_index(repository.objects["index.json"])
     publish(repository, "v1.2.0")
@@ -150,6 +154,7 @@ def test_two_signed_indexes_of_one_revision_are_refused(repository: MemoryReposi
         reader.get(repository)
 
 
+@pytest.mark.fault(61)
 def test_a_longer_history_that_does_not_contain_the_old_one_is_refused(
     repository: MemoryRepository, reader: Reader
 ) -> None:
@@ -181,6 +186,7 @@ def test_the_memory_is_not_forgotten_when_it_is_damaged(repository: MemoryReposi
             reader.get(repository)
 
 
+@pytest.mark.fault(61)
 def test_a_failed_download_is_remembered_all_the_same(repository: MemoryRepository, reader: Reader) -> None:
     old = repository.objects["index.json"]
     publish(repository, "v1.2.0")
@@ -214,6 +220,7 @@ def test_a_signature_of_another_index_is_refused(repository: MemoryRepository, r
         reader.get(repository)
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize(
     ("now", "words"),
     [

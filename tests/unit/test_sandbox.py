@@ -43,6 +43,7 @@ def said(script: str, room: Room, isolation: Isolation) -> str:
     return done.stdout.decode()
 
 
+@pytest.mark.fault(80)
 @pytest.mark.parametrize("isolation", [BUBBLEWRAP, NAMESPACES])
 def test_the_network_is_there_only_when_asked_for(isolation: Isolation, room: Room) -> None:
     here = Path("/proc/self/ns/net").readlink()
@@ -51,6 +52,7 @@ def test_the_network_is_there_only_when_asked_for(isolation: Isolation, room: Ro
     assert said(script, dataclasses.replace(room, network=True), isolation).strip() == str(here)
 
 
+@pytest.mark.fault(80)
 @pytest.mark.parametrize("isolation", [BUBBLEWRAP, NAMESPACES])
 def test_other_processes_cannot_be_seen(isolation: Isolation, room: Room) -> None:
     assert len([line for line in said("ls /proc", room, isolation).split() if line.isdigit()]) < 8
@@ -62,6 +64,7 @@ def test_memory_is_bounded(isolation: Isolation, room: Room) -> None:
     assert said("ulimit -v", bounded, isolation) == f"{512 << 10}\n"
 
 
+@pytest.mark.fault(80)
 @pytest.mark.parametrize("isolation", [BUBBLEWRAP])
 def test_bubblewrap_leaves_only_what_was_given(
     isolation: Isolation, room: Room, monkeypatch: pytest.MonkeyPatch

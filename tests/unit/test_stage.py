@@ -299,6 +299,7 @@ def test_staging_again_gives_the_same_bytes(world: World) -> None:
     assert contents(world.stage().folder) == first
 
 
+@pytest.mark.fault(89)
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
 def test_neither_folder_nor_time_nor_order_nor_umask_shows(tmp_path: Path, umask: int) -> None:
     one, two = World(tmp_path / "one"), World(tmp_path / "some/other/place")
@@ -322,6 +323,7 @@ def test_neither_folder_nor_time_nor_order_nor_umask_shows(tmp_path: Path, umask
 # --- refusals ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(68)
 def test_nothing_built_is_nothing_to_stage(world: World) -> None:
     with pytest.raises(StagingError, match="nothing to stage"):
         world.stage()
@@ -373,6 +375,7 @@ def test_plain_files_with_one_name_are_refused(world: World) -> None:
         world.stage()
 
 
+@pytest.mark.fault(66)
 @pytest.mark.parametrize("version", ["../x", "a/b", ".hidden", "", "..", "-rf", "a\nb", "v" * 256])
 def test_a_version_that_is_no_folder_name_is_refused(world: World, version: str) -> None:
     world.version = version
@@ -451,6 +454,7 @@ for n in range(10_000):
 """
 
 
+@pytest.mark.fault(2)
 def test_a_kill_at_any_instant_leaves_one_whole_folder(tmp_path: Path) -> None:
     place = tmp_path / "staging/1.0"
     with new_folder(place) as folder:

@@ -125,6 +125,7 @@ EVIL_TARS: dict[str, tuple[list[tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]]
 }  # fmt: skip
 
 
+@pytest.mark.fault(69)
 @pytest.mark.parametrize("case", EVIL_TARS)
 def test_an_evil_tar_is_refused(unpacked: Unpack, case: str) -> None:
     entries, message = EVIL_TARS[case]
@@ -133,11 +134,13 @@ def test_an_evil_tar_is_refused(unpacked: Unpack, case: str) -> None:
     assert caught.value.exit_code == 18
 
 
+@pytest.mark.fault(69)
 def test_a_ring_of_links_is_harmless(unpacked: Unpack) -> None:
     ring = tar_of(entry("a", tarfile.SYMTYPE, link="b"), entry("b", tarfile.SYMTYPE, link="a"))
     assert (unpacked(ring) / "a").is_symlink()
 
 
+@pytest.mark.fault(69)
 def test_limits_on_number_bytes_and_ratio(unpacked: Unpack) -> None:
     many = tar_of(*(entry(f"f{n}") for n in range(20)))
     with pytest.raises(SourceUnavailable, match="more than 10 entries"):
@@ -149,12 +152,14 @@ def test_more_bytes_than_allowed_are_refused(unpacked: Unpack) -> None:
         unpacked(tar_of((entry("a"), bytes(600)), (entry("b"), bytes(600))), UnpackLimits(total_bytes=1000))
 
 
+@pytest.mark.fault(69)
 def test_hard_links_cannot_multiply_bytes(unpacked: Unpack) -> None:
     links = [entry(f"h{n}", tarfile.LNKTYPE, link="a") for n in range(50)]
     with pytest.raises(SourceUnavailable, match="unpacks to more than"):
         unpacked(tar_of((entry("a"), bytes(1000)), *links), UnpackLimits(total_bytes=20_000))
 
 
+@pytest.mark.fault(69)
 def test_a_bomb_is_refused_by_its_ratio(unpacked: Unpack) -> None:
     bomb = gzip.compress(tar_of((entry("zeros"), bytes(8 << 20))))
     with pytest.raises(SourceUnavailable, match="unpacks to more than"):
@@ -193,6 +198,7 @@ def raw_header(name: bytes, kind: bytes, size: int) -> bytes:
     return bytes(header)
 
 
+@pytest.mark.fault(69)
 @pytest.mark.parametrize(("header", "body", "message"), [
     (raw_header(b"x", b"x", 1 << 31), b"", "extended header"),
     (raw_header(b"x", b"L", 1 << 31), b"", "extended header"),
@@ -216,6 +222,7 @@ def test_what_is_no_archive_is_refused(unpacked: Unpack, data: bytes, message: s
         unpacked(data)
 
 
+@pytest.mark.fault(69, 88)
 def test_memory_stays_bounded_whatever_the_archive_asks_for(tmp_path: Path) -> None:
     xz = lzma.compress(tar_of((entry("a"), b"x")), filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}])
     many = tar_of(*(entry(f"d/f{n}") for n in range(3000)), (entry("big"), bytes(100 << 20)))
@@ -273,6 +280,7 @@ EVIL_ZIPS: dict[str, tuple[list[tuple[str | zipfile.ZipInfo, bytes]], str]] = {
 }
 
 
+@pytest.mark.fault(70)
 @pytest.mark.parametrize("case", EVIL_ZIPS)
 def test_an_evil_zip_is_refused(unpacked: Unpack, case: str) -> None:
     entries, message = EVIL_ZIPS[case]
@@ -291,6 +299,7 @@ CENTRAL, LOCAL, END = b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"
 TWO = zip_of(("a", b"A" * 50), ("b", b"B" * 50), method=zipfile.ZIP_STORED)
 
 
+@pytest.mark.fault(70)
 @pytest.mark.parametrize(("data", "message"), [
     (patched(TWO, CENTRAL, 42, struct.pack("<L", 0), which=1), "overlaps|different"),
     (patched(patched(TWO, CENTRAL, 20, struct.pack("<L", 5000)), LOCAL, 18, struct.pack("<L", 5000)), "overlaps"),
@@ -311,6 +320,7 @@ def test_an_inconsistent_zip_is_refused(unpacked: Unpack, data: bytes, message: 
         unpacked(data)
 
 
+@pytest.mark.fault(70)
 def test_a_zip_bomb_is_refused(unpacked: Unpack) -> None:
     with pytest.raises(SourceUnavailable, match="unpacks to more than"):
         unpacked(zip_of(("zeros", bytes(8 << 20))), UnpackLimits(ratio=100, free_bytes=1 << 20))

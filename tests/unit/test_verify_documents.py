@@ -77,6 +77,7 @@ BAD_MANIFESTS: dict[str, Change] = {
 }
 
 
+@pytest.mark.fault(65)
 @pytest.mark.parametrize("case", BAD_MANIFESTS)
 def test_a_signed_manifest_that_is_none_is_refused(tmp_path: Path, case: str) -> None:
     release = make_release(tmp_path / "release")
@@ -145,6 +146,7 @@ BAD_SBOMS: dict[str, tuple[str, Change]] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(57)
 @pytest.mark.parametrize("case", BAD_SBOMS)
 def test_sboms_that_describe_something_else_are_refused(tmp_path: Path, case: str) -> None:
     kind, change = BAD_SBOMS[case]
@@ -199,6 +201,7 @@ BAD_STATEMENTS: dict[str, Change] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(58)
 @pytest.mark.parametrize("case", BAD_STATEMENTS)
 def test_signed_provenance_of_something_else_is_refused(tmp_path: Path, case: str) -> None:
     release = make_release(tmp_path / "release", artifacts=1)

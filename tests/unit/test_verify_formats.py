@@ -76,6 +76,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 }
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_json_is_refused(case: str) -> None:
     data, reason = HOSTILE[case]
@@ -93,6 +94,7 @@ def test_plain_json_is_read_as_it_is(value: Any) -> None:
     assert parse_canonical(written) == value
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("name", ["manifest.json", "{0}.spdx.json", "{0}.cdx.json", "{0}.provenance.json",
                                   "{0}.intoto.jsonl", "manifest.json.sigstore.json"])  # fmt: skip
 def test_hostile_json_in_a_release_is_refused_in_words(tmp_path: Path, name: str) -> None:
@@ -149,6 +151,7 @@ BAD_ENVELOPES: dict[str, tuple[Change, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault(55, 56)
 @pytest.mark.parametrize("case", BAD_MESSAGES)
 def test_bad_bundles_are_refused(case: str) -> None:
     change, reason = BAD_MESSAGES[case]
@@ -159,6 +162,7 @@ def test_bad_bundles_are_refused(case: str) -> None:
         parse_bundle(line(bundle))
 
 
+@pytest.mark.fault(56)
 @pytest.mark.parametrize("case", BAD_ENVELOPES)
 def test_bad_attestations_are_refused(case: str) -> None:
     change, reason = BAD_ENVELOPES[case]

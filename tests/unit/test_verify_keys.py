@@ -65,6 +65,7 @@ def judge(
 # --- thresholds --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(55)
 @pytest.mark.parametrize(
     ("signers", "threshold", "expected"),
     [
@@ -86,6 +87,7 @@ def test_distinct_trusted_keys_are_counted(
     assert errors_of(result) == expected
 
 
+@pytest.mark.fault(55)
 def test_a_bad_signature_fails_beside_enough_good_ones(tmp_path: Path) -> None:
     release = make_release(tmp_path / "release", keys=(ONE, TWO), artifacts=1)
     other = ONE.bundle(b"something else")
@@ -101,6 +103,7 @@ def test_two_kinds_of_keys_make_two(tmp_path: Path, gpg: tuple[GpgKey, ...]) -> 
     assert errors_of(judge(release, tmp_path / "trust.json", keys, threshold=3)) == {"TooFewSignatures"}
 
 
+@pytest.mark.fault(55)
 def test_an_attestation_whose_signature_does_not_fit_is_refused(tmp_path: Path) -> None:
     release = make_release(tmp_path / "release", keys=(ONE,), artifacts=1)
     name = f"{release.artifacts[0]}.intoto.jsonl"
