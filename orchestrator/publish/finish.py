@@ -42,11 +42,13 @@ def finish(desk: Desk, claim: Claim, watch: Stopwatch) -> Seen:
 
 def refresh_view(desk: Desk) -> None:
     """Write index.md anew where it is not what the index says now."""
+    index, view = None, b""
     for _ in range(_VIEW_TRIES):
         seen = desk.known.read()
         if seen.index is None:
             return
-        view = index_view(seen.index)
+        if seen.index is not index:
+            index, view = seen.index, index_view(seen.index)
         if read_or_none(desk.repository, INDEX_VIEW) == view:
             return
         # Looked at again afterwards: of two writers the one with the older index may be the last.

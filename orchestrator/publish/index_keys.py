@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.errors import SignatureInvalid, SigningFailed, TrustInvalid, UntrustedKey
-from orchestrator.publish.audit import parse_audit, parse_seal, seal_document
+from orchestrator.publish.audit import parse_seal, seal_document
+from orchestrator.publish.index_json import time
 from orchestrator.signing.interface import Blob, Signer
 from orchestrator.trust import BUNDLE, KeyId
 from orchestrator.verify.bundles import MessageSignature, parse_bundle
@@ -130,7 +131,8 @@ class RepositoryTrust:
         from orchestrator.publish.rsa_pss import BadPublicKey, rsa_holds  # noqa: PLC0415 - costs
 
         seal = parse_seal(body, signature)
-        public = self._audit_key(seal.key_id, parse_audit(body).timestamp)
+        # The seal was held against the audit, its time included.
+        public = self._audit_key(seal.key_id, time(seal.timestamp, "timestamp"))
         try:
             holds = rsa_holds(public, body, seal.signature)
         except BadPublicKey as error:

@@ -5,6 +5,7 @@ An event is hashed as it stands in its line, without the comma behind it.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Final
 
@@ -151,6 +152,8 @@ def read_files(value: Sequence[object]) -> tuple[IndexedFile, ...]:
     return tuple(files)
 
 
+# One publish reads the same paths several times: in its audit, its claim, its index.
+@lru_cache(maxsize=16_384)
 def _refuse_path(path: str) -> None:
     for segment in path.split("/"):
         try:
