@@ -1,0 +1,1 @@
+"""Repeatable measurements, as ratios against a baseline in the same run."""
