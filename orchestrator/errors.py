@@ -21,6 +21,9 @@ RelbuildError
       +-- EncryptionInvalid  49   encryption is missing, or holds other bytes than the release's
       +-- TrustInvalid       72   trust.json is broken, expired, or not signed by those who may
       +-- SummaryInvalid     73   the verification summary is for something else, or does not say "passed"
+      +-- IndexInvalid       75   an index is not one, or its signature or history does not hold
+      +-- IndexReplayed      76   an older index, or another one of the same revision, than was seen before
+      +-- AuditInvalid       77   a release's audit was edited, removed or signed by nobody who may
  +-- SigningFailed        48   a signer could not sign, or its signature did not verify
       +-- KeyRefused         70   a key file is missing, readable by others, a link, or no key
       +-- PassphraseWrong    71   no passphrase, or not that of the key
@@ -39,6 +42,20 @@ RelbuildError
            +-- OutcomeUnknown 96   an answer was lost: the write may or may not have happened
       +-- AtomicPublishError  37   interrupted; the state line tells which side of the claim
       +-- PolicyViolation     38   any other rule, or several at once
+ +-- ValidationFailed     50   a release is worse than its baseline, for several reasons
+      +-- SbomDeltaFailed    51   a package went back, or a new one breaks a rule
+      +-- SlsaDeltaFailed    52   builder, source or toolchain changed and policy does not allow it
+      +-- ApiBroken          53   a symbol, SONAME, option or exit code is gone
+      +-- PerformanceWorse   54   larger, slower to start or slower to build than the budget allows
+      +-- SecurityFailed     55   hardening lost, a secret, a build path or a known vulnerability
+      +-- BehaviourChanged   56   a program's smoke output is not the recorded one, or differs between targets
+      +-- BaselineUnusable   57   the baseline is missing, broken or not trusted
+      +-- WaiverInvalid      58   a waiver has no owner, no reason, or has expired
+ +-- ReproductionFailed   60   artifacts could not be proved, for different reasons
+      +-- NotReproducible    61   a rebuild gave other bytes
+      +-- RebuildFailed      62   a rebuild ended without the artifact
+      +-- OriginUnavailable  63   the source or the toolchain of a release cannot be had at its digest
+      +-- NothingReproduced  64   every artifact was skipped: nothing was proved
  +-- NotReady             92   `doctor` found something that stops the run
 """
 
@@ -159,6 +176,18 @@ class SummaryInvalid(VerificationError):
     exit_code = 73
 
 
+class IndexInvalid(VerificationError):
+    exit_code = 75
+
+
+class IndexReplayed(VerificationError):
+    exit_code = 76
+
+
+class AuditInvalid(VerificationError):
+    exit_code = 77
+
+
 class SigningFailed(RelbuildError):
     exit_code = 48
 
@@ -173,6 +202,65 @@ class PassphraseWrong(SigningFailed):
 
 class SbomFailed(SigningFailed):
     exit_code = 74
+
+
+# --- validation and reproduction --------------------------------------------------------------------------------
+
+
+class ValidationFailed(RelbuildError):
+    exit_code = 50
+
+
+class SbomDeltaFailed(ValidationFailed):
+    exit_code = 51
+
+
+class SlsaDeltaFailed(ValidationFailed):
+    exit_code = 52
+
+
+class ApiBroken(ValidationFailed):
+    exit_code = 53
+
+
+class PerformanceWorse(ValidationFailed):
+    exit_code = 54
+
+
+class SecurityFailed(ValidationFailed):
+    exit_code = 55
+
+
+class BehaviourChanged(ValidationFailed):
+    exit_code = 56
+
+
+class BaselineUnusable(ValidationFailed):
+    exit_code = 57
+
+
+class WaiverInvalid(ValidationFailed):
+    exit_code = 58
+
+
+class ReproductionFailed(RelbuildError):
+    exit_code = 60
+
+
+class NotReproducible(ReproductionFailed):
+    exit_code = 61
+
+
+class RebuildFailed(ReproductionFailed):
+    exit_code = 62
+
+
+class OriginUnavailable(ReproductionFailed):
+    exit_code = 63
+
+
+class NothingReproduced(ReproductionFailed):
+    exit_code = 64
 
 
 # --- publication -------------------------------------------------------------------------------------------------
