@@ -21,11 +21,15 @@ _TRIES: Final = 20
 _Answer = TypeVar("_Answer")
 
 
-class Racing(Protocol):
-    """The part of a repository that is tried."""
+class Located(Protocol):
+    """What can be named in an error."""
 
     @property
     def location(self) -> str: ...
+
+
+class Racing(Located, Protocol):
+    """The part of a repository that is tried."""
 
     def put_new(self, key: PurePosixPath, body: bytes, sha256: str) -> None: ...
 
@@ -43,7 +47,7 @@ def race(store: Racing, area: PurePosixPath, *, rounds: int = _ROUNDS, racers: i
         _race_swaps(store, area / f"swap-{number}", racers)
 
 
-def refused(store: Racing, what: str) -> RepositoryError:
+def refused(store: Located, what: str) -> RepositoryError:
     """Say what a store does not do, and that nothing can be published to it."""
     return RepositoryError(
         f"{store.location} {what}, so two publishers could overwrite each other's releases or publish broken ones",
@@ -71,7 +75,7 @@ def _swap_stale(store: Racing, key: PurePosixPath) -> None:
 
 def _race_creates(store: Racing, key: PurePosixPath, racers: int) -> None:
     bodies = [f"racer {number}".encode() for number in range(racers)]
-    won = _at_once([partial(_created, store, key, body) for body in bodies])
+    won = at_once([partial(_created, store, key, body) for body in bodies])
     if won.count(True) > 1:
         raise refused(store, f"let {won.count(True)} of {racers} create the same object at the same time")
     _require_body(store, key, {body for body, winner in zip(bodies, won, strict=True) if winner} or set(bodies))
@@ -80,7 +84,7 @@ def _race_creates(store: Racing, key: PurePosixPath, racers: int) -> None:
 def _race_swaps(store: Racing, key: PurePosixPath, racers: int) -> None:
     before = _swapped(store, key, b"before", None)
     bodies = [f"racer {number}".encode() for number in range(racers)]
-    won = [bool(token) for token in _at_once([partial(_swapped, store, key, body, before) for body in bodies])]
+    won = [bool(token) for token in at_once([partial(_swapped, store, key, body, before) for body in bodies])]
     if won.count(True) > 1:
         raise refused(store, f"let {won.count(True)} of {racers} replace the same state at the same time")
     _require_body(store, key, {body for body, winner in zip(bodies, won, strict=True) if winner} or set(bodies))
@@ -117,7 +121,7 @@ def _require_body(store: Racing, key: PurePosixPath, allowed: set[bytes]) -> Non
         raise refused(store, "does not give back what it said that it had written")
 
 
-def _at_once(asks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
+def at_once(asks: Sequence[Callable[[], _Answer]]) -> list[_Answer]:
     """Run all at the same instant, one thread each, and give the answers in order."""
     barrier = threading.Barrier(len(asks))
     answers: dict[int, _Answer] = {}

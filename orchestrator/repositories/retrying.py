@@ -5,8 +5,8 @@ is there is read back: our own bytes mean that the first attempt did it.
 """
 
 import contextlib
-import hashlib
 import io
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -134,7 +134,11 @@ class _Lost:
 
 
 class _Resumed(io.RawIOBase):
-    """A stream that is opened again, and read up to where it was, when the store breaks off."""
+    """A stream that is opened again, and read up to where it was, when the store breaks off.
+
+    A checksum tells whether those were the same bytes. It need not be a strong one: readers hold the whole against
+    what was promised for it, and a strong one would cost every read as much again.
+    """
 
     def __init__(
         self, reopen: Callable[[], AbstractContextManager[BinaryIO]], again: Callable[[Callable[[], int]], int]
@@ -145,7 +149,7 @@ class _Resumed(io.RawIOBase):
         self._stack = contextlib.ExitStack()
         self._stream: BinaryIO | None = None
         self._at = 0
-        self._passed = hashlib.sha256()
+        self._passed = 0
 
     def readable(self) -> bool:
         return True
@@ -153,11 +157,11 @@ class _Resumed(io.RawIOBase):
     def start(self) -> int:
         self.stop()
         self._stream = self._stack.enter_context(self._reopen())
-        passed, left = hashlib.sha256(), self._at
+        passed, left = 0, self._at
         while left and (chunk := self._stream.read(min(left, _BUFFER_BYTES))):
-            passed.update(chunk)
+            passed = zlib.crc32(chunk, passed)
             left -= len(chunk)
-        if left or passed.digest() != self._passed.digest():
+        if left or passed != self._passed:
             self.stop()
             raise OutcomeUnknown("what is being read was changed meanwhile", next_step="run again")
         return self._at
@@ -180,5 +184,5 @@ class _Resumed(io.RawIOBase):
             raise
         buffer[: len(chunk)] = chunk
         self._at += len(chunk)
-        self._passed.update(chunk)
+        self._passed = zlib.crc32(chunk, self._passed)
         return len(chunk)

@@ -17,7 +17,8 @@ class ConditionFailed(RepositoryError):
 _AGAIN: Final = frozenset(
     {
         "400", "MalformedXML",
-        "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "OperationAborted",
+        "BadDigest", "ConditionalRequestConflict", "IncompleteBody", "InternalError", "NoSuchUpload",
+        "OperationAborted",
         "RequestTimeout", "RequestTimeTooSkewed", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException",
         "TooManyRequests", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch",
     }
@@ -30,10 +31,11 @@ _REFUSED: Final[Mapping[str, str]] = {
     "InvalidAccessKeyId": "check the credentials in the environment or in the profile",
     "SignatureDoesNotMatch": "check the secret key and the region",
     "ExpiredToken": "renew the credentials, then run again: `relbuild recover` finishes what was claimed",
+    "InsufficientCapacity": "make room on the server, then run again",
     "NotImplemented": "use a store that supports conditional writes (If-Match and If-None-Match)",
 }
 _LOST: Final = (exceptions.HTTPClientError, exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
-_CONFLICT, _TOO_MANY, _PRECONDITION, _SERVER, _UNSUPPORTED = 409, 429, 412, 500, 501
+_CONFLICT, _TOO_MANY, _PRECONDITION, _SERVER, _UNSUPPORTED, _FULL = 409, 429, 412, 500, 501, 507
 
 
 @contextlib.contextmanager
@@ -61,7 +63,11 @@ def _meaning(what: str, response: Mapping[str, Any]) -> RepositoryError:
     told = f"{what}: the server answered {status} {escaped(code)}"
     if status == _PRECONDITION or code == "PreconditionFailed":
         return ConditionFailed(told)
-    if code in _AGAIN or status in {_CONFLICT, _TOO_MANY} or (status >= _SERVER and status != _UNSUPPORTED):
+    if (
+        code in _AGAIN
+        or status in {_CONFLICT, _TOO_MANY}
+        or (status >= _SERVER and status not in {_UNSUPPORTED, _FULL})
+    ):
         return OutcomeUnknown(told, next_step="wait a little, then run again")
     if code in _MISSING:
         return KeyMissing(f"{what} is not there", next_step="check the version, the bucket and the prefix")
