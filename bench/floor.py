@@ -67,5 +67,7 @@ def sync(folder: Path) -> None:
 
 def remove(base: Path) -> None:
     """Remove what was published, and let the disk come to rest, so that the next round pays only for itself."""
-    shutil.rmtree(base, ignore_errors=True)
+    # Half of a repository must not be left for the next round unseen: it would be an index without its signature.
+    if base.exists():
+        shutil.rmtree(base)
     os.sync()

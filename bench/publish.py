@@ -28,7 +28,8 @@ from pathlib import Path
 from bench import floor
 from bench.publish_work import Publisher, index_bytes, judge, new_publisher, release, stock
 from orchestrator.publication import RepositoryKind, RepositoryRules
-from orchestrator.publish.index import parse_index
+from orchestrator.publish.audit import parse_audit
+from orchestrator.publish.index import parse_index, sha256_of
 from orchestrator.trust import VerifiedRelease
 from tests.object_stores import S3_KEY, S3_SECRET, TOOLS, new_s3_bucket, radosgw
 
@@ -41,16 +42,29 @@ Copy = Callable[[Path, str], Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """Pairs of times in seconds, the baseline's first."""
+    """Pairs of times in seconds, the baseline's first; of the process's own CPU time too, where both are its work."""
 
     what: str
     baseline: str
     pairs: Sequence[tuple[float, float]]
+    cpu: Sequence[tuple[float, float]] = ()
 
     def text(self) -> str:
-        before, after = (statistics.median(times) * 1000 for times in zip(*self.pairs, strict=True))
-        ratio = statistics.median(two / one for one, two in self.pairs)
-        return f"| {self.what} | {self.baseline} | {before:,.0f} ms | {after:,.0f} ms | {ratio:.2f} |"
+        before, after = medians(self.pairs)
+        row = f"| {self.what} | {self.baseline} | {before:,.0f} ms | {after:,.0f} ms | {ratio(self.pairs):.2f} |"
+        if not self.cpu:
+            return row
+        before, after = medians(self.cpu)
+        return f"{row}\n| ... CPU time | | {before:,.0f} ms | {after:,.0f} ms | {ratio(self.cpu):.2f} |"
+
+
+def medians(pairs: Sequence[tuple[float, float]]) -> Iterator[float]:
+    """Give the medians of both sides in milliseconds."""
+    return (statistics.median(times) * 1000 for times in zip(*pairs, strict=True))
+
+
+def ratio(pairs: Sequence[tuple[float, float]]) -> float:
+    return statistics.median(two / one for one, two in pairs)
 
 
 def main() -> None:
@@ -89,7 +103,7 @@ def local(root: Path, rounds: int) -> Iterator[str]:
 def beside_the_floor(
     what: str, made: VerifiedRelease, publisher: Publisher, root: Path, rounds: int
 ) -> Iterator[str]:  # fmt: skip
-    peaks, stages = [], []
+    peaks, stages, cpu = [], [], list[tuple[float, float]]()
 
     def least() -> None:
         floor.publish(made.folder, root / "floor", made.version, publisher.sign)
@@ -103,9 +117,9 @@ def beside_the_floor(
         floor.remove(root / "floor")
         floor.remove(root / "repository")
 
-    pairs = alternating(rounds, least, whole, before=clean)
+    pairs = alternating(rounds, least, whole, before=clean, cpu=cpu)
     clean()
-    yield Row(what=what, baseline="floor", pairs=pairs).text()
+    yield Row(what=what, baseline="floor", pairs=pairs, cpu=cpu).text()
     yield f"| ... peak memory of the process | | | {max(peaks) / 1e6:,.0f} MB | |"
     for number, stage in enumerate(stages[0]):
         yield f"| ... {stage.name} | | | {statistics.median(each[number].ms for each in stages):,.1f} ms | |"
@@ -134,10 +148,14 @@ def index(root: Path, rounds: int) -> Iterator[str]:
 
         def fresh() -> None:
             floor.remove(root / "empty")
-            parse_index.cache_clear()
+            for known in (parse_index, parse_audit, sha256_of):
+                known.cache_clear()
 
-        pairs = alternating(rounds, first, another, before=fresh)
-        yield Row(what=f"one more where {count:,} are listed", baseline="into an empty one", pairs=pairs).text()
+        cpu: list[tuple[float, float]] = []
+        pairs = alternating(rounds, first, another, before=fresh, cpu=cpu)
+        yield Row(
+            what=f"one more where {count:,} are listed", baseline="into an empty one", pairs=pairs, cpu=cpu
+        ).text()
         more = statistics.median(two - one for one, two in pairs) / count * 1e6
         size = (index_bytes(root / "full") - before) / (rounds + 1)
         yield f"| ... for each release that is listed | | | {more:.1f} µs, {size:.0f} bytes | |"
@@ -209,16 +227,21 @@ def copiers(url: str, s5cmd: str, aws: str) -> dict[str, Copy]:
 
 
 def alternating(
-    rounds: int, first: Callable[[], object], second: Callable[[], object], before: Callable[[], object] = bool
-) -> list[tuple[float, float]]:
-    """Time pairs after one that only warms up; in every other pair the second goes first."""
-    pairs = []
+    rounds: int, first: Callable[[], object], second: Callable[[], object], before: Callable[[], object] = bool,
+    cpu: list[tuple[float, float]] | None = None,
+) -> list[tuple[float, float]]:  # fmt: skip
+    """Time pairs after one that only warms up; in every other pair the second goes first. `cpu` takes CPU times."""
+    pairs, cpus = [], [] if cpu is None else cpu
     for turn in range(rounds + 1):
-        taken = {}
+        taken, worked = {}, {}
         for action in (first, second) if turn % 2 else (second, first):
             before()
+            started = time.process_time()
             taken[action] = timed(action)
+            worked[action] = time.process_time() - started
         pairs.append((taken[first], taken[second]))
+        cpus.append((worked[first], worked[second]))
+    del cpus[0]
     return pairs[1:]
 
 

@@ -161,6 +161,8 @@ class Index:
     last_updated: datetime
     sha256: str = field(init=False, default="", compare=False, repr=False)
     """Digest of the bytes that it was read from, empty for one that was made."""
+    replay: object = field(init=False, default=None, compare=False, repr=False)
+    """What its events lead to, once that was worked out: publish/replay.py's, and nobody else's to read."""
 
     @property
     def total_releases(self) -> int:
@@ -191,7 +193,7 @@ class IndexKeys(Protocol):
         """Name the key that signs audits."""
 
     def preload(self) -> None:
-        """Start to load the keys beside other work: an RSA key takes 0.1 s."""
+        """Start to load the keys beside other work: a passphrase takes its time, and so does the library."""
 
     def sign_index(self, body: bytes) -> bytes:
         """Give the content of `.index/<sha256>.sigstore.json`. Raises SigningFailed."""

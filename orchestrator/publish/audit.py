@@ -6,10 +6,12 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
+from builders.names import escaped
 from orchestrator.canonical import Json, canonical_json
-from orchestrator.errors import SignatureInvalid, VerificationError
+from orchestrator.errors import AuditInvalid
 from orchestrator.publication import (
     AUDIT_SCHEMA,
     IndexedFile,
@@ -62,7 +64,9 @@ _AUDIT = record(
         "tools": map_of(TEXT),
         "entry": anything,
         "files": list_of(anything, least=1),
-    }
+    },
+    # Audits from before it was written have none.
+    {"repository_id": TEXT},
 )  # fmt: skip
 _SEAL = record(
     {"algorithm": exactly(ALGORITHM), "hash": SHA256, "timestamp": TEXT, "key_id": SHA256,
@@ -75,6 +79,8 @@ class Audit:
     """What an audit says. `entry` is what the index is to list, its audit_sha256 empty; `document` is all of it."""
 
     audit_id: str
+    repository_id: str
+    """Empty where the audit is too old to say."""
     version: str
     timestamp: datetime
     entry: ReleaseEntry
@@ -97,6 +103,7 @@ def audit_document(
     files: Sequence[IndexedFile],
     *,
     audit_id: str,
+    repository_id: str,
     machine_id: str,
     now: datetime,
     repository_type: str,
@@ -108,12 +115,13 @@ def audit_document(
 ) -> bytes:
     """Write audit.json. `files` are all that is published, with their digests: enough for anyone to finish.
 
-    Raises VerificationError for an audit that nobody could read again.
+    Raises AuditInvalid for an audit that nobody could read again.
     """
     body = canonical_json(
         {
             "schema": AUDIT_SCHEMA,
             "audit_id": audit_id,
+            "repository_id": repository_id,
             "version": entry.version,
             "timestamp": written(now),
             "machine_id": machine_id,
@@ -138,8 +146,10 @@ def audit_document(
     return body
 
 
+# Whoever publishes, finishes or checks asks several times about the same bytes: for the claim, and for its signature.
+@lru_cache(maxsize=2)
 def parse_audit(body: bytes) -> Audit:
-    """Read audit.json. Whether it is signed is another question. Raises VerificationError."""
+    """Read audit.json. Whether it is signed is another question. Raises AuditInvalid."""
     try:
         document = check(parse_canonical(body), _AUDIT)
         entry = index_rows.entry_of(document["entry"])
@@ -147,13 +157,24 @@ def parse_audit(body: bytes) -> Audit:
         timestamp = time(document["timestamp"], "timestamp")
         _refuse_contradictions(document, entry, files)
     except (BadJson, BadIndex) as error:
-        raise VerificationError(
+        raise AuditInvalid(
             f"the audit {error}", next_step="get it again; if that is no help, somebody changed it"
         ) from None
     return Audit(
-        audit_id=document["audit_id"], version=entry.version, timestamp=timestamp, entry=entry, files=files,
+        audit_id=document["audit_id"], repository_id=document.get("repository_id", ""),
+        version=entry.version, timestamp=timestamp, entry=entry, files=files,
         document=document,
     )  # fmt: skip
+
+
+def require_repository(audit: Audit, repository_id: str) -> None:
+    """Refuse the audit of another repository, whoever signed it. Raises AuditInvalid."""
+    if audit.repository_id not in {"", repository_id}:
+        raise AuditInvalid(
+            f"the audit of {audit.version} is that of the repository {escaped(audit.repository_id[:200])}, "
+            f"not {escaped(repository_id)}",
+            next_step="somebody brought it here: look at it, and ask its owner",
+        )
 
 
 def seal_document(body: bytes, key_id: KeyId, signature: bytes) -> bytes:
@@ -172,7 +193,7 @@ def seal_document(body: bytes, key_id: KeyId, signature: bytes) -> bytes:
 def parse_seal(body: bytes, content: bytes) -> Seal:
     """Read audit.sig and hold it against the audit's bytes; the signature itself is not checked here.
 
-    Raises SignatureInvalid, VerificationError.
+    Raises AuditInvalid.
     """
     try:
         value = check(parse_canonical(content, _SEAL_BYTES), _SEAL)
@@ -194,8 +215,8 @@ def new_audit_id() -> str:
     return str(uuid.uuid4())
 
 
-def _bad_seal(what: str) -> SignatureInvalid:
-    return SignatureInvalid(what, next_step="get both files again; if that is no help, somebody changed one")
+def _bad_seal(what: str) -> AuditInvalid:
+    return AuditInvalid(what, next_step="get both files again; if that is no help, somebody changed one")
 
 
 def _outcome_json(outcome: RuleOutcome) -> dict[str, Json]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
 
-from orchestrator.errors import KeyMissing, VerificationError
+from orchestrator.errors import AuditInvalid, IndexInvalid, IndexReplayed, KeyMissing, VerificationError
 from orchestrator.publication import (
     AUDIT,
     AUDIT_SIGNATURE,
@@ -19,7 +19,7 @@ from orchestrator.publication import (
     IndexTrust,
     ReleaseEntry,
 )
-from orchestrator.publish.audit import parse_audit
+from orchestrator.publish.audit import parse_audit, require_repository
 from orchestrator.publish.index import index_sha256, parse_index
 from orchestrator.publish.index_rows import read_event
 from orchestrator.publish.merkle import tree_head
@@ -57,7 +57,7 @@ def verify_audits(repository: Repository, trust: IndexTrust, checkpoint: bytes =
     """
     pointer = repository.read_pointer(INDEX)
     if pointer is None:
-        missing = VerificationError(f"{INDEX} is not in {repository.location}", next_step="publish a release first")
+        missing = IndexInvalid(f"{INDEX} is not in {repository.location}", next_step="publish a release first")
         return AuditReport(revision=0, root="", audits=0, wrong=Wrong(event=0, version="", error=missing))
     try:
         # Form first: it names the event, where a signature can only say that something is wrong.
@@ -94,14 +94,14 @@ def check_checkpoint(checkpoint: bytes, index: Index) -> None:
         )
     size = int(lines[1][:20])
     if size > index.revision:
-        raise VerificationError(
+        raise IndexReplayed(
             f"the checkpoint has {size} events and the index only {index.revision}: a rollback",
             next_step="somebody put an old index in place of a newer one: do not use it",
         )
     root = base64.b64encode(bytes.fromhex(tree_head(index.events.lines[:size]))).decode()
     same = size < index.revision or lines[3] == f"index sha256:{index_sha256(index)}"
     if root != lines[2] or not same:
-        raise VerificationError(
+        raise IndexReplayed(
             f"the first {size} events are not those that the checkpoint saw: a fork",
             next_step="history was rewritten: do not use this repository before you know by whom",
         )
@@ -119,18 +119,21 @@ def _first_wrong(repository: Repository, trust: IndexTrust, index: Index) -> tup
             continue
         try:
             # Releases stand in the order of the events that publish them: parse_index saw to that.
-            _check_audit(repository, trust, event, next(releases))
+            _check_audit(repository, trust, index.repository_id, event, next(releases))
         except VerificationError as error:
             return checked, Wrong(event=event.seq, version=event.version, error=error)
         checked += 1
     return checked, None
 
 
-def _check_audit(repository: Repository, trust: IndexTrust, event: Event, entry: ReleaseEntry) -> None:
+def _check_audit(
+    repository: Repository, trust: IndexTrust, repository_id: str, event: Event, entry: ReleaseEntry
+) -> None:
     body = _read(repository, PurePosixPath(f"{event.version}{AUDIT}"))
     if hashlib.sha256(body).hexdigest() != event.audit_sha256:
         raise _wrong(event, "its audit has other bytes than the event promises")
     audit = parse_audit(body)
+    require_repository(audit, repository_id)
     if replace(audit.entry, audit_sha256=event.audit_sha256, status=entry.status) != entry:
         raise _wrong(event, "the index lists something else than its audit")
     trust.check_audit(body, _read(repository, PurePosixPath(f"{event.version}{AUDIT_SIGNATURE}")))
@@ -138,21 +141,21 @@ def _check_audit(repository: Repository, trust: IndexTrust, event: Event, entry:
 
 def _check_signature(repository: Repository, trust: IndexTrust, body: bytes) -> None:
     name = f"{hashlib.sha256(body).hexdigest()}.sigstore.json"
-    trust.check_index(body, _read(repository, INDEX_SIGNATURES / name))
+    trust.check_index(body, _read(repository, INDEX_SIGNATURES / name, IndexInvalid))
 
 
-def _read(repository: Repository, key: PurePosixPath) -> bytes:
+def _read(repository: Repository, key: PurePosixPath, missing: type[VerificationError] = AuditInvalid) -> bytes:
     try:
         with repository.open(key) as stream:
             return stream.read(_MAX_BYTES)
     except KeyMissing:
-        raise VerificationError(
+        raise missing(
             f"{key} is not in {repository.location}", next_step="somebody removed it: restore it from a copy"
         ) from None
 
 
-def _wrong(event: Event, what: str) -> VerificationError:
-    return VerificationError(
+def _wrong(event: Event, what: str) -> AuditInvalid:
+    return AuditInvalid(
         f"event {event.seq}, {event.type.value} {event.version}: {what}",
         next_step="somebody changed one of them: compare with a copy, and do not use this version",
     )

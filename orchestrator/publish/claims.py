@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from orchestrator.errors import DuplicateVersion, KeyMissing, RepositoryError, VerificationError
+from orchestrator.errors import AuditInvalid, DuplicateVersion, KeyMissing, RepositoryError, VerificationError
 from orchestrator.publication import (
     AUDIT,
     AUDIT_SIGNATURE,
@@ -17,7 +17,8 @@ from orchestrator.publication import (
     ReleaseStatus,
 )
 from orchestrator.publish.audit import parse_audit
-from orchestrator.publish.history import History, VersionTaken
+from orchestrator.publish.history import VersionTaken
+from orchestrator.publish.replay import history_of
 from orchestrator.publish.staging import Staging, read_or_none, read_whole
 from orchestrator.repositories.interface import Repository
 
@@ -98,7 +99,7 @@ def standing(repository: Repository, trust: IndexTrust, index: Index | None, ver
 def why_taken(index: Index | None, version: str) -> str:
     """Say why the history lets nobody publish a version that it does not list, or give an empty string."""
     try:
-        History.of(index).take(version)
+        history_of(index).take(version)
     except VersionTaken as error:
         return str(error)
     return ""
@@ -111,7 +112,7 @@ def read_claim(repository: Repository, trust: IndexTrust, version: str, body: by
     """
     audit = parse_audit(body)
     if audit.version != version:
-        raise VerificationError(
+        raise AuditInvalid(
             f"{claim_key(version)} in {repository.location} is the audit of {audit.version}",
             next_step="somebody copied it there: look at it, then `relbuild abandon` the version",
         )

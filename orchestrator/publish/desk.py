@@ -9,7 +9,15 @@ from typing import Final, TypeVar
 
 from builders.errors import RelbuildError
 from orchestrator.canonical import Json
-from orchestrator.errors import AtomicPublishError, DuplicateVersion
+from orchestrator.errors import (
+    AtomicPublishError,
+    DuplicateVersion,
+    KeyMissing,
+    KeyTaken,
+    OutcomeUnknown,
+    PointerMoved,
+    RepositoryError,
+)
 from orchestrator.events import Note, Observer
 from orchestrator.publication import IndexKeys, IndexTrust, PolicyMode, PublicationState, StageTime
 from orchestrator.publish.pointer import KnownIndex
@@ -65,6 +73,12 @@ class Desk:
     def alone(self) -> contextlib.AbstractContextManager[None]:
         """Keep other publishers of this store waiting, where it has locks."""
         return self.repository.alone(_LOCK, timeout_s=self.terms.lock_timeout_s)
+
+    @property
+    def repository_id(self) -> str:
+        """Name the repository as its index does, as far as this process saw one; before the first, as the terms do."""
+        index = self.known.last.index
+        return index.repository_id if index else self.terms.repository_id
 
     def note(self, text: str) -> None:
         self.observer(Note(text=text))
@@ -141,6 +155,21 @@ def behind_the_claim() -> Iterator[None]:
     except BaseException as error:
         mark(error, PublicationState.CLAIMED)
         raise
+
+
+@contextlib.contextmanager
+def seam_errors() -> Iterator[None]:
+    """Say of what only a store's callers need to tell apart that the repository refused, or gave no answer.
+
+    Behind a claim it was said already that the publish is interrupted.
+    """
+    try:
+        yield
+    except (KeyTaken, KeyMissing, PointerMoved, OutcomeUnknown) as error:
+        told = RepositoryError(error.what, next_step=error.next_step or "look at the repository, then run again")
+        for note in getattr(error, "__notes__", ()):
+            told.add_note(note)
+        raise told from error
 
 
 def mark(error: _AnyError, state: PublicationState) -> _AnyError:

@@ -1,14 +1,18 @@
 """What the index lists of a release, taken from its manifest and its verification."""
 
 import hashlib
+import json
+import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
+from builders.names import escaped
 from orchestrator.canonical import Json
 from orchestrator.errors import DigestMismatch
+from orchestrator.manifest import MANIFEST
 from orchestrator.publication import IndexedFile, ReleaseEntry
 from orchestrator.publish.index_json import written
-from orchestrator.staged import read_staged
 from orchestrator.trust import (
     ARMOR,
     ATTESTATION,
@@ -25,25 +29,21 @@ from orchestrator.trust import (
 
 def listed_files(release: VerifiedRelease) -> tuple[IndexedFile, ...]:
     """Give every file of a release with its size. A file that changes later is caught where its bytes are read."""
+    listed = sorted((str(path), digest) for path, digest in release.files)
     return tuple(
-        IndexedFile(path=str(path), size_bytes=(release.folder / path).stat().st_size, sha256=digest)
-        for path, digest in sorted(release.files)
+        IndexedFile(path=path, size_bytes=Path(release.folder, path).stat().st_size, sha256=digest)
+        for path, digest in listed
     )
 
 
 def release_entry(
     release: VerifiedRelease, files: Sequence[IndexedFile], validation: Mapping[str, Json] | None, now: datetime
 ) -> ReleaseEntry:
-    """Give the entry of a release, its audit's digest left open. Raises ManifestInvalid, DigestMismatch."""
-    staged = read_staged(release.folder)
-    if staged.manifest_sha256 != release.manifest_sha256:
-        raise DigestMismatch(
-            f"{release.folder / 'manifest.json'} changed since it was verified", next_step="stage anew"
-        )
+    """Give the entry of a release, its audit's digest left open. Raises DigestMismatch."""
+    listed = _listed(release)
     named = {file.path: file for file in files}
     # A plain file may have been taken out for its encrypted form.
-    places = [str(artifact.path) for artifact in staged.artifacts]
-    artifacts = [named[path] if path in named else named[f"{path}{ENCRYPTED}"] for path in places]
+    artifacts = [named[path] if path in named else named[f"{path}{ENCRYPTED}"] for path, _ in listed]
     return ReleaseEntry(
         version=release.version,
         timestamp=now,
@@ -58,8 +58,27 @@ def release_entry(
         verification=verification_json(release.result),
         validation=validation,
         manifest_sha256=release.manifest_sha256,
-        targets=tuple(sorted({artifact.target for artifact in staged.artifacts if artifact.target})),
+        targets=tuple(sorted({target for _, target in listed if target})),
     )
+
+
+def _listed(release: VerifiedRelease) -> list[tuple[str, str]]:
+    """Give path and target of each artifact that the manifest lists."""
+    # Whoever verified the release read these very bytes strictly: only whether they are the same is open.
+    body = _read(release.folder / MANIFEST)
+    if hashlib.sha256(body).hexdigest() != release.manifest_sha256:
+        raise DigestMismatch(f"{release.folder / MANIFEST} changed since it was verified", next_step="stage anew")
+    return [(entry["path"], entry.get("target", "")) for entry in json.loads(body)["artifacts"]]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        what = f"{escaped(str(path))} cannot be read any more: {error.strerror}"
+        raise DigestMismatch(what, next_step="stage anew") from None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
 
 
 def verification_json(result: VerificationResult) -> dict[str, Json]:

@@ -10,6 +10,7 @@ from typing import Final
 from builders.errors import RelbuildError
 from orchestrator.errors import DuplicateVersion, KeyMissing, OutcomeUnknown
 from orchestrator.publication import INDEX_VIEW, EventType, Index
+from orchestrator.publish.audit import parse_audit, require_repository
 from orchestrator.publish.claims import Claim, refused, seal_key, why_taken
 from orchestrator.publish.desk import DELETE, PROMOTE, VERIFY_PRODUCTION, Desk, Stopwatch
 from orchestrator.publish.index import with_event
@@ -27,7 +28,9 @@ def finish(desk: Desk, claim: Claim, watch: Stopwatch) -> Seen:
     Raises DuplicateVersion where the history gave the version to another, or gave it up: the area is gone then.
     """
     try:
-        index = desk.known.read().index
+        # An older index only means that what was done already is done again: the swap is what decides.
+        index = (desk.known.last if desk.known.last.index else desk.known.read()).index
+        require_repository(parse_audit(claim.audit), desk.repository_id)
         if index is None or index.release(claim.version) is None:
             _produce(desk, claim, index, watch)
         with watch(PROMOTE):
@@ -42,17 +45,17 @@ def finish(desk: Desk, claim: Claim, watch: Stopwatch) -> Seen:
 
 def refresh_view(desk: Desk) -> None:
     """Write index.md anew where it is not what the index says now."""
-    index, view = None, b""
+    seen = desk.known.last if desk.known.last.index else desk.known.read()
     for _ in range(_VIEW_TRIES):
-        seen = desk.known.read()
         if seen.index is None:
             return
-        if seen.index is not index:
-            index, view = seen.index, index_view(seen.index)
-        if read_or_none(desk.repository, INDEX_VIEW) == view:
-            return
+        view = index_view(seen.index)
+        if read_or_none(desk.repository, INDEX_VIEW) != view:
+            desk.repository.put(INDEX_VIEW, view, hashlib.sha256(view).hexdigest())
         # Looked at again afterwards: of two writers the one with the older index may be the last.
-        desk.repository.put(INDEX_VIEW, view, hashlib.sha256(view).hexdigest())
+        shown, seen = seen, desk.known.read()
+        if seen.index is shown.index and read_or_none(desk.repository, INDEX_VIEW) == view:
+            return
 
 
 def _produce(desk: Desk, claim: Claim, index: Index | None, watch: Stopwatch) -> None:

@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
 
 from builders.names import escaped
-from orchestrator.publication import EventType, Index, ReleaseStatus
-from orchestrator.publish.index_rows import check_event
+from orchestrator.publication import EventType, ReleaseStatus
 from orchestrator.publish.version_names import VersionName, latest_of, read_version
 
 _ACTIVE, _YANKED = ReleaseStatus.ACTIVE, ReleaseStatus.YANKED
@@ -30,24 +28,29 @@ class History:
     abandoned: set[str] = field(default_factory=set)
     taken: dict[str, str] = field(default_factory=dict)
     """What versions collide in, with the version that took it."""
+    _latest: str | None = field(default=None, compare=False)
+    """None where it has to be looked for."""
 
-    @classmethod
-    def of(cls, index: Index | None) -> Self:
-        """Give the state that an index's events lead to. Raises BadEvent, BadIndex."""
-        history = cls()
-        for row in index.events.lines if index else ():
-            _, _, kind, version, _ = check_event(row)
-            history.apply(EventType(kind), version)
-        return history
+    def copy(self) -> "History":
+        """Give the same state, to go on with."""
+        return History(
+            statuses=dict(self.statuses), abandoned=set(self.abandoned), taken=dict(self.taken), _latest=self._latest
+        )
 
     @property
     def latest(self) -> str:
         """Name the release that a reader gets who names none."""
-        return latest_of(version for version, status in self.statuses.items() if status is _ACTIVE)
+        if self._latest is None:
+            self._latest = latest_of(version for version, status in self.statuses.items() if status is _ACTIVE)
+        return self._latest
 
     def apply(self, kind: EventType, version: str) -> None:
         """Let an event happen. Raises BadEvent."""
+        before, self._latest = self._latest, None
         _RULES[kind](self, version)
+        if kind is EventType.PUBLISH and before is not None:
+            # Of the newest so far and one more, the newer one is the newest of all.
+            self._latest = latest_of((before, version))
 
     def take(self, version: str) -> None:
         """Use a version number up, for ever. Raises VersionTaken."""

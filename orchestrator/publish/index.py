@@ -3,19 +3,20 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
 from builders.names import escaped
 from orchestrator.canonical import Json
-from orchestrator.errors import DuplicateVersion, PublicationError, VerificationError
+from orchestrator.errors import DuplicateVersion, IndexInvalid, IndexReplayed, PublicationError
 from orchestrator.publication import INDEX_SCHEMA, Event, EventType, Index, ReleaseEntry, Rows
 from orchestrator.publish import index_json, index_rows
 from orchestrator.publish.history import BadEvent, History, VersionTaken
 from orchestrator.publish.index_json import BadIndex
-from orchestrator.publish.merkle import tree_head
+from orchestrator.publish.merkle import peaks_with
+from orchestrator.publish.replay import START, Replay, digest, keep, replay_of, replayed
 
 MAX_WORDS: Final = 2_000
 _REPOSITORY_ID = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z._-]{0,127}")
@@ -27,19 +28,17 @@ _GET_AGAIN: Final = "get it again; if that is no help, somebody changed it: `rel
 def parse_index(body: bytes) -> Index:
     """Read the bytes of index.json, and check form, chain, tree head and that events and releases tell one story.
 
-    Whether they are signed is another question. Raises VerificationError, naming the first event that fails.
+    Whether they are signed is another question. Raises IndexInvalid, naming the first event that fails.
     """
-    try:
-        head, events, releases = index_json.read_document(body)
-        index = _index(head, Rows(releases, index_rows.read_entry), Rows(events, index_rows.read_event))
-        history = History()
-        audits = _replay(events, history)
-        _refuse_other_releases(index, history, audits)
-        _refuse_contradictions(index, head["total_releases"], history)
-    except BadIndex as error:
-        raise VerificationError(f"index.json {error}", next_step=_next_step(error)) from None
-    object.__setattr__(index, "sha256", hashlib.sha256(body).hexdigest())
-    return index
+    return _read(body, None)
+
+
+def parse_next(known: Index | None, body: bytes) -> Index:
+    """Read an index as parse_index does, where an earlier one was read: lines that stood in that one hold already.
+
+    Whether it may follow the earlier one is check_extension's to say. Raises as parse_index does.
+    """
+    return _read(body, known) if known is not None and isinstance(known.replay, Replay) else parse_index(body)
 
 
 def encode_index(index: Index) -> bytes:
@@ -60,7 +59,14 @@ def encode_index(index: Index) -> bytes:
 
 def index_sha256(index: Index) -> str:
     """Give the digest of an index's bytes."""
-    return index.sha256 or hashlib.sha256(encode_index(index)).hexdigest()
+    return index.sha256 or sha256_of(encode_index(index))
+
+
+# Several steps name the same bytes by their digest, each for a reason of its own.
+@lru_cache(maxsize=2)
+def sha256_of(body: bytes) -> str:
+    """Give the digest of an index's bytes, worked out once."""
+    return hashlib.sha256(body).hexdigest()
 
 
 def with_event(
@@ -88,31 +94,34 @@ def with_event(
         raise PublicationError(
             f"reason and name may have {MAX_WORDS:,} characters each", next_step="say it shorter: it stays for ever"
         )
-    history = History.of(index)
-    before = dict(history.statuses)
+    before = replay_of(index)
+    history = before.history.copy()
     _apply(history, kind, version)
-    changed = {each for each, status in before.items() if history.statuses[each] is not status}
     events = index.events.lines if index else ()
     event = Event(
-        seq=len(events) + 1, prev=_digest(events[-1]) if events else "", type=kind, version=version, reason=reason,
+        seq=len(events) + 1, prev=digest(events[-1]) if events else "", type=kind, version=version, reason=reason,
         actor=actor, key_id=key_id, time=_whole(now), audit_sha256=entry.audit_sha256 if entry else "",
     )  # fmt: skip
-    events = (*events, _event_line(event))
-    return Index(
+    line = _event_line(event)
+    audits = {**before.audits, version: entry.audit_sha256} if entry else before.audits
+    after = Replay(history=history, audits=audits, peaks=peaks_with(before.peaks, line))
+    made = Index(
         repository_id=index.repository_id if index else _checked_id(repository_id),
-        revision=len(events),
+        revision=len(events) + 1,
         previous_index_sha256=index_sha256(index) if index else "",
         expires=_whole(expires),
         latest=history.latest,
-        releases=_releases(index, entry, history, changed),
-        events=Rows(events, index_rows.read_event),
-        root=tree_head(events),
+        releases=_releases(index, entry, before.history, history),
+        events=Rows((*events, line), index_rows.read_event),
+        root=after.root,
         last_updated=_whole(now),
     )
+    keep(made, after)
+    return made
 
 
 def check_extension(old: Index, new: Index) -> None:
-    """Refuse an index that is not what became of an older one. Raises VerificationError."""
+    """Refuse an index that is not what became of an older one. Raises IndexReplayed."""
     if new.repository_id != old.repository_id:
         raise refused(f"index.json is that of another repository ({new.repository_id}, not {old.repository_id})")
     if new.revision < old.revision:
@@ -131,14 +140,36 @@ def check_extension(old: Index, new: Index) -> None:
             raise refused(f"the release {old.releases[at].version} was changed after it was published")
 
 
-def refused(what: str) -> VerificationError:
+def refused(what: str) -> IndexReplayed:
     """Give the error for an index that contradicts what was seen before."""
-    return VerificationError(
+    return IndexReplayed(
         what, next_step="do not use it; compare with `relbuild index show` on another machine, and tell its owner"
     )
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _read(body: bytes, known: Index | None) -> Index:
+    try:
+        head, events, releases = index_json.read_document(body)
+        index = _index(head, Rows(releases, index_rows.read_entry), Rows(events, index_rows.read_event))
+        seen = _lines_seen(known, index)
+        before = replay_of(known) if seen else START
+        after = replayed(index.events.lines, before, seen)
+        _refuse_other_releases(index, after, known.releases.lines if known and seen else (), before)
+        _refuse_contradictions(index, head["total_releases"], after)
+    except BadIndex as error:
+        raise IndexInvalid(f"index.json {error}", next_step=_next_step(error)) from None
+    object.__setattr__(index, "sha256", sha256_of(body))
+    keep(index, after)
+    return index
+
+
+def _lines_seen(known: Index | None, index: Index) -> int:
+    """Count the events of an index that was read before, if it is what this one begins with; else 0."""
+    lines = known.events.lines if known else ()
+    return len(lines) if index.events.lines[: len(lines)] == lines else 0
 
 
 def _index(head: Mapping[str, Any], releases: Rows[ReleaseEntry], events: Rows[Event]) -> Index:
@@ -155,50 +186,37 @@ def _index(head: Mapping[str, Any], releases: Rows[ReleaseEntry], events: Rows[E
     )
 
 
-def _replay(rows: Sequence[bytes], history: History) -> Mapping[str, str]:
-    """Let the events happen that the lines tell; give the audit of each version that they publish."""
-    audits, prev = {}, ""
-    for number, row in enumerate(rows, start=1):
-        try:
-            seq, link, kind, version, audit = index_rows.check_event(row)
-            _refuse_stray(follows=seq == number and link == prev, holds=(kind == EventType.PUBLISH) == bool(audit))
-            history.apply(EventType(kind), version)
-        except (BadIndex, BadEvent) as error:
-            raise BadIndex(f"fails at event {number}: {error}") from None
-        if audit:
-            audits[version] = audit
-        prev = _digest(row)
-    return audits
-
-
-def _refuse_stray(*, follows: bool, holds: bool) -> None:
-    if not follows:
-        raise BadIndex("it does not follow the event before: one was removed, moved or changed")
-    if not holds:
-        raise BadIndex("only a publication names an audit, and each does")
-
-
-def _refuse_other_releases(index: Index, history: History, audits: Mapping[str, str]) -> None:
-    listed = []
+def _refuse_other_releases(index: Index, after: Replay, known: Sequence[bytes], before: Replay) -> None:
+    """Hold the releases against the events; `known` are lines that were held against `before`, in its order."""
+    audits, statuses, listed = after.audits, after.history.statuses, []
+    held = zip(known, before.history.statuses.items(), strict=True)
     for row in index.releases.lines:
-        version, status, audit = index_rows.check_entry(row)
+        line, (version, status) = next(held, _NO_LINE)
+        if row == line:
+            audit = before.audits[version]
+        else:
+            version, status, audit = index_rows.check_entry(row)
         if not audit or audits.get(version) != audit:
             raise BadIndex(f"lists {escaped(version[:200])}, which its events do not publish with that audit")
-        if status != history.statuses[version]:
-            raise BadIndex(f"calls {version} {status}; by its events it is {history.statuses[version].value}")
+        if status != statuses[version]:
+            raise BadIndex(f"calls {version} {status!s}; by its events it is {statuses[version].value}")
         listed.append(version)
     if listed != list(audits):
         raise BadIndex("lists other releases than its events publish, or in another order")
 
 
-def _refuse_contradictions(index: Index, total: int, history: History) -> None:
+_NO_LINE: Final = (None, ("", ""))
+
+
+def _refuse_contradictions(index: Index, total: int, after: Replay) -> None:
+    latest = after.history.latest
     tests = (
         (bool(_REPOSITORY_ID.fullmatch(index.repository_id)), "has no repository_id"),
         (index.revision == len(index.events), f"has revision {index.revision} after {len(index.events)} events"),
         ((index.revision == 1) == (not index.previous_index_sha256), "does not say which index it follows"),
         (total == len(index.releases), "counts other releases than it lists"),
-        (index.latest == history.latest, f"calls {escaped(index.latest[:200])} the latest, not {history.latest!r}"),
-        (index.root == tree_head(index.events.lines), "has another tree head than its events give"),
+        (index.latest == latest, f"calls {escaped(index.latest[:200])} the latest, not {latest!r}"),
+        (index.root == after.root, "has another tree head than its events give"),
     )
     for holds, words in tests:
         if not holds:
@@ -223,12 +241,10 @@ def _apply(history: History, kind: EventType, version: str) -> None:
         raise PublicationError(f"cannot {kind.value}: {error}", next_step="see `relbuild list`") from None
 
 
-def _releases(
-    index: Index | None, entry: ReleaseEntry | None, history: History, changed: Collection[str]
-) -> Rows[ReleaseEntry]:
+def _releases(index: Index | None, entry: ReleaseEntry | None, before: History, after: History) -> Rows[ReleaseEntry]:
     rows = [*(index.releases.lines if index else ()), *([_entry_line(entry)] if entry else ())]
-    for at, (version, status) in enumerate(history.statuses.items()):
-        if version in changed:
+    for at, (version, status) in enumerate(after.statuses.items()):
+        if before.statuses.get(version, status) is not status:
             rows[at] = _entry_line(dataclasses.replace(index_rows.read_entry(rows[at]), status=status))
     return Rows(rows, index_rows.read_entry)
 
@@ -264,7 +280,3 @@ def _checked_id(repository_id: str) -> str:
     if not _REPOSITORY_ID.fullmatch(repository_id):
         raise ValueError(f"the first index needs a repository_id, not {repository_id!r}")
     return repository_id
-
-
-def _digest(row: bytes) -> str:
-    return hashlib.sha256(row).hexdigest()

@@ -45,11 +45,14 @@ def line(value: Json) -> bytes:
 
 def document(head: Mapping[str, Json], rows: Mapping[str, Sequence[bytes]]) -> bytes:
     """Join the lines of an index."""
-    parts = []
+    parts: list[bytes] = []
     for name in sorted((*head, *rows)):
-        key = line(name)
-        parts.append(key + b":" + (_joined(rows[name]) if name in rows else line(head[name])))
-    return b"{\n" + b",\n".join(parts) + b"\n}\n"
+        key = line(name) + b":"
+        parts += _list(key, rows[name]) if name in rows else [key + line(head[name])]
+    # Joined once, ends and all: an index of thousands of releases is large.
+    parts[0] = b"{\n" + parts[0]
+    parts[-1] += b"\n}\n"
+    return b",\n".join(parts)
 
 
 def read_document(body: bytes) -> tuple[Mapping[str, Any], Sequence[bytes], Sequence[bytes]]:
@@ -59,35 +62,44 @@ def read_document(body: bytes) -> tuple[Mapping[str, Any], Sequence[bytes], Sequ
     """
     if len(body) > MAX_BYTES:
         raise BadIndex(f"is larger than {MAX_BYTES >> 20} MiB")
-    lines = body.split(b"\n")
-    events, rest = _cut(lines, b'"events":')
-    releases, rest = _cut(rest, b'"releases":')
+    releases, from_, to = _cut(body, b'"releases":', len(body))
+    events, first, last = _cut(body, b'"events":', from_)
+    rest = body[:first] + body[last:from_] + body[to:]
     head = _head(body, rest)
-    if document({name: head[name] for name in _HEAD}, {"events": (), "releases": ()}) != b"\n".join(rest):
+    if document({name: head[name] for name in _HEAD}, {"events": (), "releases": ()}) != rest:
         raise BadIndex(OTHER_FORM)
     return head, events, releases
 
 
-def _joined(rows: Sequence[bytes]) -> bytes:
-    return b"[\n" + b",\n".join(rows) + b"\n]" if rows else b"[]"
+def _list(key: bytes, rows: Sequence[bytes]) -> list[bytes]:
+    if not rows:
+        return [key + b"[]"]
+    parts = list(rows)
+    parts[0] = key + b"[\n" + parts[0]
+    parts[-1] += b"\n]"
+    return parts
 
 
-def _cut(lines: Sequence[bytes], key: bytes) -> tuple[Sequence[bytes], Sequence[bytes]]:
-    """Take the rows behind a key out of the lines, and leave an empty list there. Raises BadIndex."""
-    try:
-        start = lines.index(key + b"[")
-        end = lines.index(b"],", start)
-    except ValueError:
-        return (), lines
-    rows, last = lines[start + 1 : end - 1], lines[end - 1 : end]
-    if not all(row.endswith(b",") for row in rows) or end == start + 1:
+def _cut(body: bytes, key: bytes, stop: int) -> tuple[Sequence[bytes], int, int]:
+    """Give the rows behind a key, and from where to where they stand, line feeds included. Raises BadIndex.
+
+    What is in front and behind then holds an empty list there, if the rows are where they should be: the last list
+    that ends before `stop`.
+    """
+    found = body.find(b"\n" + key + b"[\n", 0, stop)
+    first = found + len(key) + 2
+    last = body.rfind(b"\n],\n", first, stop) if found >= 0 else -1
+    if last < 0:
+        return (), stop, stop
+    if last == first:
         raise BadIndex(OTHER_FORM)
-    return [*(row[:-1] for row in rows), *last], [*lines[:start], key + b"[],", *lines[end + 1 :]]
+    # No row holds a line feed of its own: none may stand unescaped in JSON text, and none elsewhere in a row.
+    return body[first + 1 : last].split(b",\n"), first, last + 1
 
 
-def _head(body: bytes, lines: Sequence[bytes]) -> Mapping[str, Any]:
+def _head(body: bytes, rest: bytes) -> Mapping[str, Any]:
     try:
-        value = json.loads(b"\n".join(lines)) if len(lines) < _HEAD_LINES else None
+        value = json.loads(rest) if rest.count(b"\n") < _HEAD_LINES else None
         return _without_rows(value) if _is_ours(value) else _diagnosed(body)
     except (BadIndex, ValueError, RecursionError):
         return _diagnosed(body)

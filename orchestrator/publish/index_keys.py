@@ -1,6 +1,5 @@
 """Who signs an index and its audits, and whose signatures count: adapters of signing/ and verify/ to both seams."""
 
-import hashlib
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -10,8 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from orchestrator.errors import SignatureInvalid, SigningFailed, TrustInvalid, UntrustedKey
+from orchestrator.errors import AuditInvalid, IndexInvalid, SignatureInvalid, SigningFailed, TrustInvalid, UntrustedKey
 from orchestrator.publish.audit import parse_seal, seal_document
+from orchestrator.publish.index import sha256_of
 from orchestrator.publish.index_json import time
 from orchestrator.signing.interface import Blob, Signer
 from orchestrator.trust import BUNDLE, KeyId
@@ -62,7 +62,7 @@ class PublisherKeys:
         with tempfile.NamedTemporaryFile(prefix="relbuild-index-") as file:
             file.write(body)
             file.flush()
-            return self._signer.sign(Blob(path=Path(file.name), sha256=hashlib.sha256(body).hexdigest()))
+            return self._signer.sign(Blob(path=Path(file.name), sha256=sha256_of(body)))
 
     def sign_audit(self, body: bytes) -> bytes:
         key = self._key()
@@ -115,11 +115,12 @@ class RepositoryTrust:
             bundle = parse_bundle(signature)
             if not isinstance(bundle.content, MessageSignature):
                 raise Refused(SignatureInvalid, "holds an attestation where a signature belongs")  # noqa: TRY301 - worded below with the others
-            key_id = judge.maker_of(bundle, hashlib.sha256(body).hexdigest())
+            key_id = judge.maker_of(bundle, sha256_of(body))
         except BadJson as error:
-            raise SignatureInvalid(f"the signature of index.json {error}", next_step="get it again") from None
+            raise IndexInvalid(f"the signature of index.json {error}", next_step="get it again") from None
         except Refused as error:
-            raise error.error(
+            kind = IndexInvalid if error.error is SignatureInvalid else error.error
+            raise kind(
                 f"the signature of index.json {error}",
                 next_step="do not use it; get it again, or ask its owner",
             ) from None
@@ -138,7 +139,7 @@ class RepositoryTrust:
         except BadPublicKey as error:
             raise TrustInvalid(f"the audit key {shown_key(seal.key_id)} {error}", next_step=_NOT_YOURS) from None
         if not holds:
-            raise SignatureInvalid(
+            raise AuditInvalid(
                 f"audit.sig does not fit audit.json (key {shown_key(seal.key_id)})",
                 next_step="get both files again; if that is no help, somebody changed one",
             )
@@ -151,7 +152,7 @@ class RepositoryTrust:
         key: TrustedKey | None = self.trust.keys.get(key_id) if role and key_id in role.keys else None
         why = key.why_not(made) if key else "is not one of the 'audit' keys"
         if key is None or why or key.kind.value != RSA_KIND:
-            raise UntrustedKey(
+            raise AuditInvalid(
                 f"the audit is signed by {shown_key(key_id)}, which {why or 'is no RSA key'}", next_step=_NOT_YOURS
             )
         return key.public

@@ -111,13 +111,17 @@ def check_entry(row: bytes) -> tuple[str, str, str]:
         if line(entry_json(entry)) != row:
             raise BadIndex(OTHER_FORM)
         return entry.version, entry.status.value, entry.audit_sha256
-    return found["version"].decode(), found["status"].decode(), found["audit"].decode()
+    version, status, audit = found.group("version", "status", "audit")
+    return version.decode(), status.decode(), audit.decode()
 
 
 def _distinct(found: re.Match[bytes]) -> bool:
-    names = (_PATHS.findall(found["artifacts"]), found["targets"].split(b","))
-    keys = [_KEYS.findall(inner) for inner in (found["validation"], found["verification"]) if inner]
-    return all(len(set(each)) == len(each) for each in names) and all(each == sorted(set(each)) for each in keys)
+    artifacts, targets, *flat = found.group("artifacts", "targets", "validation", "verification")
+    paths, names = _PATHS.findall(artifacts), targets.split(b",")
+    return (
+        len(set(paths)) == len(paths) and len(set(names)) == len(names)
+        and all(keys == sorted(set(keys)) for keys in (_KEYS.findall(inner) for inner in flat if inner))
+    )  # fmt: skip
 
 
 _UNVALIDATED = {**_ENTRY, "validation": type(None)}

@@ -15,6 +15,7 @@ from orchestrator.publish.history import History
 from orchestrator.publish.index import with_event
 from orchestrator.publish.index_view import index_view
 from orchestrator.publish.pointer import KnownIndex, commit
+from orchestrator.publish.replay import history_of
 from orchestrator.publish.staging import read_or_none
 from orchestrator.repositories.interface import Repository
 
@@ -141,7 +142,7 @@ def _is_done(index: Index | None, kind: EventType, version: str, order: Order) -
     """Tell whether the index is already as an event would leave it: an answer that was lost changes nothing."""
     if kind is EventType.RENEW:
         return index is not None and index.expires >= order.expires.replace(microsecond=0)
-    return _DONE[kind](History.of(index), version)
+    return _DONE[kind](history_of(index), version)
 
 
 def _show(repository: Repository, index: Index) -> None:

@@ -1,6 +1,5 @@
 """The one mutable object: index.json, believed only with its signature, replaced only on condition."""
 
-import hashlib
 import random
 import time
 from collections.abc import Callable
@@ -8,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from orchestrator.errors import AtomicPublishError, OutcomeUnknown, PointerMoved, VerificationError
+from orchestrator.errors import AtomicPublishError, IndexInvalid, IndexReplayed, OutcomeUnknown, PointerMoved
 from orchestrator.publication import INDEX, INDEX_SIGNATURES, Index, IndexKeys, IndexTrust
-from orchestrator.publish.index import check_extension, encode_index, parse_index
+from orchestrator.publish.index import check_extension, encode_index, parse_next, sha256_of
 from orchestrator.publish.staging import create, read_or_none
 from orchestrator.repositories.interface import PointerToken, Repository
 
 _TRIES: Final = 200
 """A swap is lost only to somebody else's, so this many publishers at once get through, each in its turn."""
+_LOST_TRIES: Final = 5
+"""A store that answers none of so many swaps is down, however patiently each was asked."""
 _LONGEST_PAUSE_S: Final = 0.2
 
 Change = Callable[[Index | None], Index | None]
@@ -32,7 +33,7 @@ class Seen:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.body).hexdigest() if self.index else ""
+        return sha256_of(self.body) if self.index else ""
 
 
 class KnownIndex:
@@ -42,13 +43,19 @@ class KnownIndex:
         self.repository = repository
         self._trust = trust
         self._last = Seen(index=None, body=b"", token=None)
+        self._made: Index | None = None
+
+    @property
+    def last(self) -> Seen:
+        """Give what was read last; somebody may have changed it since."""
+        return self._last
 
     def read(self) -> Seen:
         """Give the index as it is now. Raises VerificationError where it is not signed, or not what became of it."""
         pointer = self.repository.read_pointer(INDEX)
         if pointer is None:
             if self._last.index is not None:
-                raise VerificationError(
+                raise IndexReplayed(
                     f"{INDEX} vanished from {self.repository.location}",
                     next_step="somebody removed it: restore the repository, then run again",
                 )
@@ -62,23 +69,28 @@ class KnownIndex:
     def sign(self, index: Index, keys: IndexKeys) -> bytes:
         """Give the bytes of the next index, its signature put in place first: what readers will see holds already."""
         body = encode_index(index)
-        key = index_signature(hashlib.sha256(body).hexdigest())
+        key = index_signature(sha256_of(body))
         # Two finishers may write the same index; signatures of equal bytes differ, and either serves.
         signature = create(self.repository, key, keys.sign_index(body))
         self._trust.check_index(body, signature)
-        self._extends(parse_index(body))
+        self._made = self._extends(parse_next(self._last.index, body))
         return body
 
     def _proven(self, body: bytes) -> Index:
-        key = index_signature(hashlib.sha256(body).hexdigest())
+        key = index_signature(sha256_of(body))
         signature = read_or_none(self.repository, key)
         if signature is None:
-            raise VerificationError(
+            raise IndexInvalid(
                 f"{INDEX} in {self.repository.location} has no signature at {key}",
                 next_step="relbuild signs before it swaps: somebody else wrote this index; restore the last signed one",
             )
         self._trust.check_index(body, signature)
-        return self._extends(parse_index(body))
+        return self._extends(self._parsed(body))
+
+    def _parsed(self, body: bytes) -> Index:
+        # What this process made was read before it was put here, and these are its very bytes.
+        mine = self._made is not None and self._made.sha256 == sha256_of(body)
+        return self._made if self._made and mine else parse_next(self._last.index, body)
 
     def _extends(self, index: Index) -> Index:
         if self._last.index is not None:
@@ -94,18 +106,24 @@ def index_signature(sha256: str) -> PurePosixPath:
 def commit(known: KnownIndex, keys: IndexKeys, change: Change) -> Seen:
     """Replace the index until `change` has nothing left to do, and give what then stands there, read back.
 
-    Raises what `change` raises; AtomicPublishError where somebody else was faster every time.
+    Raises what `change` raises; OutcomeUnknown where no answer came; AtomicPublishError where somebody else was faster
+    every time.
     """
+    lost: list[OutcomeUnknown] = []
     for turn in range(_TRIES):
-        seen = known.read()
+        # What was read before serves for the first turn: the swap fails where it is no longer so.
+        seen = known.read() if turn or known.last.index is None else known.last
         wanted = change(seen.index)
         if wanted is None:
             return seen
+        if len(lost) == _LOST_TRIES:
+            raise lost[-1]
         try:
             known.repository.swap_pointer(INDEX, known.sign(wanted, keys), seen.token)
         except PointerMoved:
             _give_way(turn)
-        except OutcomeUnknown:
+        except OutcomeUnknown as error:
+            lost.append(error)
             # The next turn reads whether it happened.
             continue
     raise AtomicPublishError(

@@ -52,6 +52,7 @@ from orchestrator.publish.desk import (
     Terms,
     behind_the_claim,
     open_desk,
+    seam_errors,
 )
 from orchestrator.publish.entries import listed_files, release_entry
 from orchestrator.publish.finish import finish
@@ -77,6 +78,7 @@ from orchestrator.repositories.interface import Repository, Upload
 from orchestrator.trust import VerifiedRelease
 
 
+@seam_errors()
 def promote(
     release: VerifiedRelease, repository: Repository, keys: IndexKeys, trust: IndexTrust, *,
     outcomes: Sequence[RuleOutcome], now: Callable[[], datetime], observer: Observer, terms: Terms,
@@ -137,9 +139,9 @@ def _prepare(
         now = desk.now()
         audit = audit_document(
             release_entry(release, files, terms.validation, now), files, audit_id=staging.audit_id,
-            machine_id=terms.machine_id, now=now, repository_type=terms.repository_type,
-            policy_mode=terms.policy_mode, outcomes=outcomes, metadata=terms.metadata, approvals=terms.approvals,
-            tools=terms.tools,
+            repository_id=desk.repository_id, machine_id=terms.machine_id, now=now,
+            repository_type=terms.repository_type, policy_mode=terms.policy_mode, outcomes=outcomes,
+            metadata=terms.metadata, approvals=terms.approvals, tools=terms.tools,
         )  # fmt: skip
         seal = desk.keys.sign_audit(audit)
         desk.trust.check_audit(audit, seal)

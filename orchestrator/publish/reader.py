@@ -13,9 +13,16 @@ from typing import BinaryIO, Final
 
 from builders.copying import copy_hashed, full_disk_named, make_folders, new_file
 from builders.names import collision_key, escaped
-from orchestrator.errors import DigestMismatch, KeyMissing, PublicationError, VerificationError
+from orchestrator.errors import (
+    AuditInvalid,
+    DigestMismatch,
+    IndexInvalid,
+    KeyMissing,
+    PublicationError,
+    VerificationError,
+)
 from orchestrator.publication import AUDIT, EventType, Index, IndexedFile, IndexTrust, ReleaseEntry, ReleaseStatus
-from orchestrator.publish.audit import parse_audit
+from orchestrator.publish.audit import parse_audit, require_repository
 from orchestrator.publish.index_json import written
 from orchestrator.publish.pointer import KnownIndex
 from orchestrator.publish.seen import remember
@@ -58,7 +65,7 @@ def fetch(
     """
     index = read_index(repository, trust, memory=memory, now=now, repository_id=repository_id)
     entry = choose(index, version)
-    files = _wanted(_files(repository, entry), only, entry.version)
+    files = _wanted(_files(repository, index, entry), only, entry.version)
     folder = to / entry.version
     if os.path.lexists(folder):
         raise PublicationError(
@@ -85,7 +92,7 @@ def read_index(
             f"nothing is published in {repository.location}", next_step="look whether that is the right repository"
         )
     if repository_id and index.repository_id != repository_id:
-        raise VerificationError(
+        raise IndexInvalid(
             f"{repository.location} is the repository {index.repository_id}, not {escaped(repository_id)}",
             next_step="look whether that is the right place; if it is, somebody put another repository there",
         )
@@ -130,12 +137,12 @@ def _unknown(index: Index, version: str) -> PublicationError:
 
 def _refuse_outdated(index: Index, now: datetime) -> None:
     if now >= index.expires:
-        raise VerificationError(
+        raise IndexInvalid(
             f"index.json expired at {written(index.expires)}: whoever serves it may hide newer releases",
             next_step="get a newer one; its owner makes one with `relbuild index renew`, or by publishing",
         )
     if index.last_updated > now + _SKEW:
-        raise VerificationError(
+        raise IndexInvalid(
             f"index.json is not valid yet: it is from {written(index.last_updated)}, and it is {written(now)} here",
             next_step="set this machine's clock; if it is right, the publisher's is not",
         )
@@ -161,13 +168,15 @@ def _notes(index: Index, entry: ReleaseEntry) -> tuple[str, ...]:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def _files(repository: Repository, entry: ReleaseEntry) -> Sequence[IndexedFile]:
+def _files(repository: Repository, index: Index, entry: ReleaseEntry) -> Sequence[IndexedFile]:
     """Give all files of a release with their digests: its audit lists them, and the index gives the audit's digest."""
     body = read_or_none(repository, PurePosixPath(f"{entry.version}{AUDIT}"))
     if body is None or hashlib.sha256(body).hexdigest() != entry.audit_sha256:
         what = "is missing" if body is None else "has other bytes than the signed index promises"
-        raise DigestMismatch(f"{entry.version}{AUDIT} {what}", next_step="do not use this repository; tell its owner")
-    files = parse_audit(body).files
+        raise AuditInvalid(f"{entry.version}{AUDIT} {what}", next_step="do not use this repository; tell its owner")
+    audit = parse_audit(body)
+    require_repository(audit, index.repository_id)
+    files = audit.files
     if len({collision_key(file.path) for file in files}) != len(files):
         raise VerificationError(f"{entry.version} has files whose names differ only in case", next_step="use --only")
     return files

@@ -4,6 +4,7 @@ An area with a claim is rolled forward, and so is one whose maker had decided to
 is dropped, once its fate says so. What is foreign or corrupt is told, and left where it is.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,7 @@ from orchestrator.events import Observer
 from orchestrator.publication import AUDIT, AUDIT_SIGNATURE, INDEX, INDEX_SIGNATURES, INDEX_VIEW, IndexKeys, IndexTrust
 from orchestrator.publish.audit import parse_audit
 from orchestrator.publish.claims import Claim, claim_key, read_claim, why_taken
-from orchestrator.publish.desk import Desk, Stopwatch, Terms, open_desk
+from orchestrator.publish.desk import Desk, Stopwatch, Terms, open_desk, seam_errors
 from orchestrator.publish.finish import finish, refresh_view
 from orchestrator.publish.staging import (
     PREFIX,
@@ -67,6 +68,7 @@ class RecoveryReport:
         return tuple(each for each in self.found if each.became is became)
 
 
+@seam_errors()
 def recover(
     repository: Repository, keys: IndexKeys, trust: IndexTrust, *, now: Callable[[], datetime], observer: Observer,
     terms: Terms,
@@ -118,7 +120,8 @@ def _settle(desk: Desk, name: str, *, cautious: bool) -> Found:
     try:
         return _settle_area(desk, staging, may_drop=not cautious or alive is False)
     except (VerificationError, KeyTaken, KeyMissing) as error:
-        return Found(place=name, became=Became.REPORTED, why=error.what)
+        version = read_txn(desk.repository, staging) or _claimed_as(desk, staging)
+        return Found(place=name, became=Became.REPORTED, version=version, why=error.what)
 
 
 def _settle_stranger(desk: Desk, name: str) -> Found:
@@ -144,9 +147,9 @@ def _settle_area(desk: Desk, staging: Staging, *, may_drop: bool) -> Found:
         fate = decide(desk.repository, staging, Fate.DROPPED)
     if fate is Fate.CLAIMING and claimed_by is None and read_txn(desk.repository, staging):
         return _claim_for(desk, staging, version, audit)
-    if fate is Fate.CLAIMING and claimed_by is None and _is_claimed(desk, staging):
-        why = "it is claimed, and its papers are gone: put them back, or `relbuild abandon` the version"
-        return Found(place=str(staging.folder), became=Became.REPORTED, why=why)
+    if fate is Fate.CLAIMING and claimed_by is None and (lost := _claimed_as(desk, staging)):
+        why = f"it is claimed, and its papers are gone: put them back, or `relbuild abandon {lost}`"
+        return Found(place=str(staging.folder), became=Became.REPORTED, version=lost, why=why)
     return _drop(desk, staging, version)
 
 
@@ -183,13 +186,15 @@ def _drop(desk: Desk, staging: Staging, version: str, why: str = "nobody claimed
     return Found(place=str(staging.folder), became=Became.DROPPED, version=version, why=why)
 
 
-def _is_claimed(desk: Desk, staging: Staging) -> bool:
-    """Look through the open claims for this area's, when neither of its papers says the version."""
+def _claimed_as(desk: Desk, staging: Staging) -> str:
+    """Look through the open claims for this area's, when none of its papers says the version; empty for none."""
     for version in _open_claims(desk):
         body = read_or_none(desk.repository, claim_key(version))
-        if body is not None and parse_audit(body).audit_id == staging.audit_id:
-            return True
-    return False
+        # A claim that cannot be read is told by its own name, and is nobody's area.
+        with contextlib.suppress(VerificationError):
+            if body is not None and parse_audit(body).audit_id == staging.audit_id:
+                return version
+    return ""
 
 
 # --- claims without an area, and what is nobody's -----------------------------------------------------------------

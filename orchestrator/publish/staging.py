@@ -8,18 +8,19 @@ import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Final, TypeVar
+from typing import Final
 
 from orchestrator.canonical import canonical_json
 from orchestrator.errors import DigestMismatch, KeyMissing, KeyTaken, OutcomeUnknown, RepositoryError, VerificationError
 from orchestrator.publication import IndexedFile
 from orchestrator.publish.version_names import read_version
 from orchestrator.repositories.interface import Repository, Upload
+from orchestrator.repositories.streams import side_by_side
 
 PREFIX: Final = ".staging-"
 LAST_FILES: Final = ("checksums.txt", "manifest.json")
@@ -29,9 +30,6 @@ MAX_PAPER_BYTES: Final = 64 << 20
 
 _CHUNK_BYTES: Final = 1 << 20
 _TRIES: Final = 5
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 
 class Fate(StrEnum):
@@ -151,10 +149,11 @@ def create_exactly(repository: Repository, key: PurePosixPath, body: bytes) -> N
 
 
 def fill(repository: Repository, staging: Staging, folder: Path, files: Iterable[IndexedFile]) -> None:
-    """Copy a release in; all of it is durable afterwards. Raises RepositoryError where a file changed meanwhile."""
+    """Copy a release in; all of it is durable afterwards. Whether it is what was verified, `check_files` tells."""
+    payload = staging.payload
     repository.put_all(
         [
-            Upload(key=staging.payload / file.path, body=folder / file.path, sha256=file.sha256)
+            Upload(key=payload / file.path, body=folder / file.path, sha256=file.sha256, read_back=True)
             for file in in_order(files)
         ]
     )
@@ -168,7 +167,8 @@ def in_order(files: Iterable[IndexedFile]) -> tuple[IndexedFile, ...]:
 
 def check_files(repository: Repository, folder: PurePosixPath, files: Sequence[IndexedFile], workers: int) -> None:
     """Read every object below a folder again and compare: no more, no fewer, these bytes. Raises DigestMismatch."""
-    listed = {str(entry.key.relative_to(folder)): entry.size_bytes for entry in repository.list(folder)}
+    above = len(f"{folder}/")
+    listed = {str(entry.key)[above:]: entry.size_bytes for entry in repository.list(folder)}
     promised = {file.path: file for file in files}
     wrong = [f"{path}: foreign" for path in sorted(listed.keys() - promised.keys())]
     wrong += [f"{path}: missing" for path in sorted(promised.keys() - listed.keys())]
@@ -176,14 +176,16 @@ def check_files(repository: Repository, folder: PurePosixPath, files: Sequence[I
     wrong += [
         f"{file.path}: other bytes than were verified"
         for file, digest in zip(
-            present, side_by_side(lambda file: _digest(repository, folder / file.path), present, workers), strict=True
+            present,
+            side_by_side([partial(_digest, repository, folder / one.path, one.size_bytes) for one in present], workers),
+            strict=True,
         )
         if digest != (file.sha256, file.size_bytes)
     ]
     if wrong:
         raise DigestMismatch(
             f"{folder} in {repository.location} is not the release that was verified:\n  " + "\n  ".join(wrong[:20]),
-            next_step="something wrote there, or the store lost bytes: find out before anything is published",
+            next_step="something changed them on the way, or the store lost bytes: find out before anything goes out",
         )
 
 
@@ -191,10 +193,10 @@ def is_whole(repository: Repository, staging: Staging, files: Sequence[IndexedFi
     """Tell whether all that a finisher needs is listed, by name and size, and nobody dropped it."""
     if not read_txn(repository, staging):
         return False
-    listed = {entry.key: entry.size_bytes for entry in repository.list(staging.folder)}
-    papers = (staging.audit, staging.seal)
-    return all(key in listed for key in papers) and all(
-        listed.get(staging.payload / file.path) == file.size_bytes for file in files
+    listed = {str(entry.key): entry.size_bytes for entry in repository.list(staging.folder)}
+    payload = str(staging.payload)
+    return all(str(key) in listed for key in (staging.audit, staging.seal)) and all(
+        listed.get(f"{payload}/{file.path}") == file.size_bytes for file in files
     )
 
 
@@ -241,22 +243,12 @@ def _fate(staging: Staging, body: bytes) -> Fate:
     )
 
 
-def side_by_side(work: Callable[[_T], _R], things: Sequence[_T], workers: int) -> list[_R]:
-    """Do the same to many things with a few threads, and give the results in their order. The first error is raised."""
-    if workers <= 1 or len(things) <= 1:
-        return [work(thing) for thing in things]
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        try:
-            return list(pool.map(work, things))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _digest(repository: Repository, key: PurePosixPath) -> tuple[str, int]:
+def _digest(repository: Repository, key: PurePosixPath, expected_bytes: int) -> tuple[str, int]:
     found, size = hashlib.sha256(), 0
+    # No more room than the file takes.
+    piece = min(_CHUNK_BYTES, max(expected_bytes, 1))
     with repository.open(key) as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
+        while chunk := stream.read(piece):
             found.update(chunk)
             size += len(chunk)
     return found.hexdigest(), size

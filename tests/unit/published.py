@@ -95,11 +95,11 @@ def entry(version: str, bodies: Mapping[str, bytes] | None = None, **changes: ob
     return ReleaseEntry(**values)  # type: ignore[arg-type]  # the keywords are the test's own
 
 
-def audited(version: str, audit_id: str = "") -> tuple[ReleaseEntry, bytes]:
+def audited(version: str, audit_id: str = "", repository_id: str = "r1") -> tuple[ReleaseEntry, bytes]:
     plain = entry(version)
     body = audit_document(
-        plain, files_of(contents(version)), audit_id=audit_id or new_audit_id(), machine_id="test", now=NOW,
-        repository_type="memory", policy_mode=PolicyMode.STRICT, outcomes=(PASSED,),
+        plain, files_of(contents(version)), audit_id=audit_id or new_audit_id(), repository_id=repository_id,
+        machine_id="test", now=NOW, repository_type="memory", policy_mode=PolicyMode.STRICT, outcomes=(PASSED,),
     )  # fmt: skip
     return dataclasses.replace(plain, audit_sha256=sha256(body)), body
 

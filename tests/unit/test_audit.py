@@ -15,17 +15,20 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from orchestrator.canonical import canonical_json
 from orchestrator.errors import (
+    AuditInvalid,
+    IndexInvalid,
+    IndexReplayed,
     KeyRefused,
     PassphraseWrong,
     PublicationError,
-    SignatureInvalid,
+    SigningFailed,
     TrustInvalid,
     UntrustedKey,
     VerificationError,
     VerificationRequired,
 )
 from orchestrator.publication import EventType, PolicyMode
-from orchestrator.publish.audit import audit_document, new_audit_id, parse_audit
+from orchestrator.publish.audit import audit_document, new_audit_id, parse_audit, require_repository
 from orchestrator.publish.audit_check import check_checkpoint, export_checkpoint, verify_audits
 from orchestrator.publish.index import encode_index, parse_index
 from orchestrator.publish.index_keys import PublisherKeys, audit_keys_of
@@ -60,6 +63,7 @@ def repository() -> MemoryRepository:
 def first_wrong(repository: MemoryRepository, checkpoint: bytes = b"") -> tuple[int, str]:
     wrong = verify_audits(repository, trust(), checkpoint).wrong
     assert wrong is not None
+    assert isinstance(wrong.error, IndexInvalid | IndexReplayed | AuditInvalid | UntrustedKey)
     return wrong.event, wrong.error.what
 
 
@@ -104,6 +108,26 @@ def test_an_audit_that_was_touched_names_its_event(
     event, what = first_wrong(repository)
     assert event == 2
     assert words in what
+
+
+@pytest.mark.fault(59)
+def test_the_audit_of_another_repository_is_noticed() -> None:
+    """Whoever signs for two repositories signs no release of one for the other."""
+    repository = MemoryRepository()
+    listed, body = audited("v1.0.0", repository_id="testing")
+    repository.objects.update({"v1.0.0.audit.json": body, "v1.0.0.audit.sig": keys().sign_audit(body)})
+    put_index(repository, encode_index(add(None, EventType.PUBLISH, listed, repository_id="production")))
+    assert first_wrong(repository) == (
+        1, "the audit of v1.0.0 is that of the repository 'testing', not 'production'"
+    )  # fmt: skip
+
+
+def test_an_audit_from_before_repositories_were_named_is_read() -> None:
+    _, body = audited("v1.0.0")
+    old = edited(body, lambda audit: audit.pop("repository_id"))
+    assert parse_audit(old).repository_id == ""
+    assert parse_audit(body).repository_id == "r1"
+    require_repository(parse_audit(old), "any")
 
 
 @pytest.mark.fault(59)
@@ -233,8 +257,9 @@ def test_an_audit_that_contradicts_itself_is_refused(change: Callable[[dict[str,
 def test_an_audit_without_any_rule_is_not_written() -> None:
     bodies = {"manifest.json": b"m"}
     with pytest.raises(VerificationError):
-        audit_document(entry("v1.0.0", bodies), files_of(bodies), audit_id=new_audit_id(), machine_id="m", now=NOW,
-                       repository_type="local", policy_mode=PolicyMode.STRICT, outcomes=())  # fmt: skip
+        audit_document(entry("v1.0.0", bodies), files_of(bodies), audit_id=new_audit_id(), repository_id="r1",
+                       machine_id="m", now=NOW, repository_type="local",
+                       policy_mode=PolicyMode.STRICT, outcomes=())  # fmt: skip
 
 
 # --- keys --------------------------------------------------------------------------------------------------------
@@ -246,6 +271,18 @@ def private_file(folder: Path, key: Any, mode: int = 0o600, passphrase: bytes | 
     path.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption))
     path.chmod(mode)
     return path
+
+
+def test_a_key_whose_halves_do_not_fit_signs_nothing(tmp_path: Path) -> None:
+    good, other = rsa_key()._private.private_numbers(), rsa_key("other")._private.private_numbers()
+    damaged = rsa.RSAPrivateNumbers(
+        p=good.p, q=good.q, d=other.d, dmp1=other.dmp1, dmq1=other.dmq1, iqmp=good.iqmp,
+        public_numbers=good.public_numbers,
+    ).private_key(unsafe_skip_rsa_key_validation=True)  # fmt: skip
+    key = read_rsa_key(private_file(tmp_path, damaged), lambda: None)
+    with pytest.raises(SigningFailed, match="is damaged"):
+        key.sign(b"audit")
+    assert read_rsa_key(private_file(tmp_path, rsa_key()._private), lambda: None).sign(b"audit")
 
 
 def test_a_seal_is_rsa_pss_that_another_program_can_check() -> None:
@@ -351,12 +388,12 @@ def test_an_index_key_that_does_not_count_now_is_refused(changes: dict[str, date
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\x00" * 100, b"[" * 100_000])
 def test_garbage_is_no_signature_of_an_index(content: bytes) -> None:
-    with pytest.raises(SignatureInvalid):
+    with pytest.raises(IndexInvalid):
         trust().check_index(b"index", content)
 
 
 def test_an_attestation_is_no_signature_of_an_index() -> None:
-    with pytest.raises(SignatureInvalid, match="attestation"):
+    with pytest.raises(IndexInvalid, match="attestation"):
         trust().check_index(b"index", signer().sign(Statement(payload=b"index")))
 
 

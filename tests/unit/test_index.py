@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.errors import DuplicateVersion, PublicationError, VerificationError
+from orchestrator.errors import DuplicateVersion, IndexInvalid, IndexReplayed, PublicationError, VerificationError
 from orchestrator.publication import EventType, Index, ReleaseStatus
 from orchestrator.publish import index_json, index_rows
-from orchestrator.publish.index import check_extension, encode_index, index_sha256, parse_index
+from orchestrator.publish.index import check_extension, encode_index, index_sha256, parse_index, parse_next
 from orchestrator.publish.index_json import BadIndex
-from orchestrator.publish.index_view import index_view
-from orchestrator.publish.merkle import tree_head
+from orchestrator.publish.index_view import _parsed, _read, index_view
+from orchestrator.publish.merkle import Peaks, head_of, peaks_of, peaks_with, tree_head
 from orchestrator.publish.version_names import checked_version, latest_of, newest_first, read_version
 from tests.unit.published import NOW, add, audited, entry, grown
 
@@ -32,9 +32,14 @@ def rewritten(index: Index, change: Callable[[dict[str, Any]], object]) -> bytes
 
 
 def refusal(body: bytes) -> str:
-    with pytest.raises(VerificationError) as caught:
+    with pytest.raises(IndexInvalid) as caught:
         parse_index(body)
     assert caught.value.next_step
+    assert caught.value.exit_code == 75
+    # Whoever saw an earlier index reads only what is new, and refuses the same in the same words.
+    with pytest.raises(IndexInvalid) as later:
+        parse_next(parse_index(encode_index(grown("v1.0.0"))), body)
+    assert later.value.what == caught.value.what
     return caught.value.what
 
 
@@ -50,6 +55,74 @@ def test_what_was_written_is_read_again_and_written_the_same() -> None:
     assert again.sha256 == hashlib.sha256(body).hexdigest()
     assert json.loads(body)["total_releases"] == 2
     assert [each.status for each in again.releases] == [ReleaseStatus.YANKED, ReleaseStatus.ACTIVE]
+
+
+def history(number: int) -> Index:
+    """Give one repository's index after so many of its events."""
+    index = None
+    for kind, version in HISTORY[:number]:
+        index = add(index, kind, audited(version, ONE_ID)[0] if kind is PUBLISH else version)
+    assert index is not None
+    return index
+
+
+ONE_ID = "00000000-0000-0000-0000-000000000000"
+HISTORY = (
+    (PUBLISH, "v1.0.0-rc1"), (PUBLISH, "v1.0.0"), (PUBLISH, "v1.1.0"), (YANK, "v1.1.0"), (EventType.ABANDON, "v7.0.0"),
+    (PUBLISH, "v1.2.0"), (EventType.ROLLBACK, "v1.0.0"), (EventType.UNYANK, "v1.1.0"), (EventType.REVOKE, "v1.2.0"),
+    (PUBLISH, "v0.9.0"), (EventType.RENEW, ""), (PUBLISH, "v2.0.0-rc1"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("seen", range(1, len(HISTORY) + 1))
+def test_an_index_is_read_the_same_from_any_earlier_one(seen: int) -> None:
+    known = parse_index(encode_index(history(seen)))
+    for number in range(1, len(HISTORY) + 1):
+        body = encode_index(history(number))
+        assert parse_next(known, body) == parse_index(body)
+        assert add(parse_next(known, body), PUBLISH, audited("v3.0.0", ONE_ID)[0]) == add(
+            history(number), PUBLISH, audited("v3.0.0", ONE_ID)[0]
+        )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda value: value["releases"][0].update(status="yanked"),
+        lambda value: value["releases"][0].update(size_bytes=1, audit_sha256="0" * 64),
+        lambda value: value["releases"].pop(0),
+        lambda value: value["releases"].append(value["releases"][0]),
+        lambda value: value["releases"].reverse(),
+        lambda value: value["events"][0].update(reason="another"),
+        lambda value: value["events"][-1].update(prev="0" * 64),
+        lambda value: value["events"].append(value["events"][0]),
+        lambda value: value.update(root="0" * 64),
+        lambda value: value.update(latest="v1.0.0-rc1"),
+    ],
+)
+def test_what_was_seen_before_hides_no_change(change: Callable[[dict[str, Any]], object]) -> None:
+    known = parse_index(encode_index(history(6)))
+    body = rewritten(history(8), change)
+    with pytest.raises(IndexInvalid) as whole:
+        parse_index(body)
+    with pytest.raises(IndexInvalid) as later:
+        parse_next(known, body)
+    assert later.value.what == whole.value.what
+
+
+def test_a_tree_grows_to_the_head_that_the_rfc_gives() -> None:
+    def head(leaves: list[bytes]) -> bytes:
+        if len(leaves) < 2:
+            return hashlib.sha256(b"".join(b"\0" + leaf for leaf in leaves)).digest()
+        left = 1 << (len(leaves) - 1).bit_length() - 1
+        return hashlib.sha256(b"\1" + head(leaves[:left]) + head(leaves[left:])).digest()
+
+    peaks: Peaks = ()
+    for count in range(40):
+        leaves = [str(number).encode() for number in range(count)]
+        assert head(leaves).hex() == tree_head(leaves) == head_of(peaks)
+        assert peaks == peaks_of(leaves)
+        peaks = peaks_with(peaks, str(count).encode())
 
 
 def test_an_index_of_events_alone_is_read_again() -> None:
@@ -256,9 +329,9 @@ def test_a_chain_that_was_made_anew_is_another_index_to_whoever_saw_the_old_one(
         relinked(head)
 
     new = parse_index(rewritten(old, change))
-    with pytest.raises(VerificationError, match="a fork"):
+    with pytest.raises(IndexReplayed, match="a fork"):
         check_extension(old, new)
-    with pytest.raises(VerificationError, match="event 1 was changed"):
+    with pytest.raises(IndexReplayed, match="event 1 was changed"):
         check_extension(old, _longer(new))
 
 
@@ -275,18 +348,18 @@ def test_an_old_index_is_a_rollback_and_two_of_one_revision_are_a_fork() -> None
     other = add(first, PUBLISH, audited("v1.2.0")[0])
     check_extension(first, second)
     check_extension(second, parse_index(encode_index(second)))
-    with pytest.raises(VerificationError, match="a rollback"):
+    with pytest.raises(IndexReplayed, match="a rollback"):
         check_extension(second, first)
-    with pytest.raises(VerificationError, match="a fork"):
+    with pytest.raises(IndexReplayed, match="a fork"):
         check_extension(second, other)
-    with pytest.raises(VerificationError, match="another repository"):
+    with pytest.raises(IndexReplayed, match="another repository"):
         check_extension(first, add(None, PUBLISH, audited("v1.0.0")[0], repository_id="r2"))
 
 
 def test_an_index_that_follows_another_one_is_a_fork() -> None:
     first = grown("v1.0.0")
     second = dataclasses.replace(add(first, PUBLISH, audited("v1.1.0")[0]), previous_index_sha256="0" * 64)
-    with pytest.raises(VerificationError, match="does not follow"):
+    with pytest.raises(IndexReplayed, match="does not follow"):
         check_extension(first, second)
 
 
@@ -402,6 +475,20 @@ def test_the_view_lists_the_newest_first_with_thousands_and_reasons() -> None:
     assert "- Verification: passed" in page
     assert "- Validation: not done" in page
     assert "Latest: v1.10.0." in page
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"validation": {"passed": True}}, {"validation": {"passed": False}}, {"validation": {}},
+        {"verification": {"passed": "true"}}, {"validation": {"inner": {"passed": True}}}, {"targets": ()},
+        {"targets": ("a]b", 'c"d', "e\\f")}, {"sbom_id": 'x","signed":true', "signed": False}, {"encrypted": True},
+        {"validation": {"passed": False, "why": '"passed":true'}}, {"status": ReleaseStatus.YANKED},
+    ],
+)  # fmt: skip
+def test_the_view_says_the_same_of_a_line_however_it_reads_it(changes: dict[str, Any]) -> None:
+    line = index_rows.entry_line(entry("v1.0.0", audit_sha256="0" * 64, **changes))
+    assert _read(line) == _parsed(line)
 
 
 def test_a_release_is_found_by_its_exact_name_alone() -> None:

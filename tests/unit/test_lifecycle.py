@@ -17,6 +17,7 @@ from orchestrator.publish.audit_check import verify_audits
 from orchestrator.publish.history import BadEvent, History
 from orchestrator.publish.index import encode_index, parse_index
 from orchestrator.publish.lifecycle import Changed, Office, Order, abandon, renew, revoke, rollback, unyank, yank
+from orchestrator.publish.replay import history_of
 from orchestrator.publish.version_names import latest_of
 from orchestrator.repositories.interface import PointerToken
 from tests.repository_fake import Broken, MemoryRepository
@@ -345,7 +346,7 @@ def test_any_order_of_events_ends_as_the_model_says(steps: list[tuple[EventType,
     assert again.latest == model.latest()
     listed = {each.version: each.status.value for each in again.releases}
     assert listed == {version: state for version, state in model.state.items() if state != "abandoned"}
-    assert History.of(again).abandoned == {version for version, state in model.state.items() if state == "abandoned"}
+    assert history_of(again).abandoned == {version for version, state in model.state.items() if state == "abandoned"}
 
 
 def test_a_rollback_to_a_pre_release_that_would_not_be_the_latest_is_refused() -> None:
