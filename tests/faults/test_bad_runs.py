@@ -1,6 +1,7 @@
 """Bad recipes, hostile outputs and a hostile machine, through the real program: each its own error, code, next step."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -273,6 +274,56 @@ def test_a_recipe_sees_nothing_of_the_machine(project: Path, shared_dist: Path, 
     done = relbuild(project, shared_dist, env={"SECRET_TOKEN": "canary-93751"})
     assert done.code == 0, done.text
     assert not [path for path in (shared_dist / "cells").rglob("env") if "canary-93751" in path.read_text()]
+
+
+@pytest.mark.fault(80, 81)
+@NEEDS_BUBBLEWRAP
+def test_a_recipe_spoils_neither_caches_nor_outputs_of_others(project: Path, tmp_path: Path) -> None:
+    """The first cell appends to every file that it finds in caches and output folders; the second builds as ever."""
+    dist = tmp_path / "dist"
+    spoil = f"""
+    for place in "$TMPDIR" "$HOME" "${{ZIG_GLOBAL_CACHE_DIR:-$TMPDIR}}" {dist} {dist}/cells {dist}/cache; do
+        find "$place" -type f -exec sh -c 'for file; do echo poison >>"$file"; done' sh {{}} + || true
+    done
+    ! ls {dist}
+    echo spoilt > $OUT/data
+    """
+    evil = product(spoil, head=swap(PRODUCT, "products.bad", "products.aaa"))
+    good = product(C_PROGRAM)
+    alone = tmp_path / "alone"
+    (project / "matrix.toml").write_text(good)
+    assert relbuild(project, alone).code == 0
+    # The same warm compiler cache, so that there is something to spoil.
+    shutil.copytree(alone / "cache", dist / "cache", symlinks=True)
+    kept = {path: path.read_bytes() for path in (dist / "cache").rglob("*") if path.is_file()}
+    (project / "matrix.toml").write_text(evil + good.removeprefix(HEAD))
+    done = relbuild(project, dist, "--jobs", "1")
+    assert done.code == 0, done.text
+    name = "staging/1.0.0/bad_1.0.0_linux_x86_64.tar.gz"
+    assert (dist / name).read_bytes() == (alone / name).read_bytes()
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+@pytest.mark.fault(88)
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+@pytest.mark.parametrize("option", ["noexec", "size=4k", "ro"])
+def test_a_bad_folder_for_temporary_files_is_no_matter_or_told(
+    option: str, project: Path, shared_dist: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "tmp"
+    bad.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", option, "tmpfs", str(bad)], check=False).returncode:
+        pytest.skip("this machine does not let the tests mount a tmpfs")
+    try:
+        if option.startswith("size"):
+            (bad / "full").write_bytes(bytes(4096))
+        smoked = 'smoke = [{ run = ["data"] }]\n'
+        (project / "matrix.toml").write_text(product(f"cp /bin/true $OUT/data; : {option}", smoked))
+        done = relbuild(project, shared_dist, env={"TMPDIR": str(bad)})
+        assert "Traceback" not in done.text
+        assert done.code == 0 or str(bad) in done.text, done.text
+    finally:
+        subprocess.run(["umount", "-l", str(bad)], check=True)
 
 
 @pytest.mark.fault(11)

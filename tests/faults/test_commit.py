@@ -5,6 +5,8 @@ By default a sample of the calls; RELBUILD_FAULTS=full takes all. Each test prin
 
 import contextlib
 import copy
+import gc
+import itertools
 import json
 import multiprocessing
 import os
@@ -16,20 +18,27 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from builders.errors import RelbuildError
-from orchestrator.errors import DuplicateVersion
+from orchestrator.errors import DuplicateVersion, PublicationError
 from orchestrator.publication import PublicationState
+from orchestrator.publish import lifecycle
 from orchestrator.publish.desk import state_of
+from orchestrator.publish.lifecycle import Office, Order
+from orchestrator.publish.promote import promote
 from orchestrator.repositories.local import LocalRepository
 from orchestrator.trust import VerifiedRelease
 from tests.faults.invariants import Witness, disk
-from tests.faults.publisher_program import make_release, publish, recovered
+from tests.faults.publisher_program import KEYS, OUTCOMES, TERMS, make_release, now, publish, recovered, silent
 
 ROOT = Path(__file__).parents[2]
 FULL = os.environ.get("RELBUILD_FAULTS") == "full"
@@ -56,12 +65,14 @@ class Ended:
     errors: str
 
 
-def program(*arguments: str | Path, strace: Sequence[str] = (), one_by_one: bool = True) -> Ended:
-    """Run the publisher, under strace where it is to be disturbed."""
+def program(
+    *arguments: str | Path, strace: Sequence[str] = (), one_by_one: bool = True, around: Sequence[str] = ()
+) -> Ended:
+    """Run the publisher, under strace where it is to be disturbed, or `around` by another program."""
     env = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(ROOT)}
     env |= {"RELBUILD_ONE_BY_ONE": "1"} if one_by_one else {}
     tracer = ["strace", "-f", "--seccomp-bpf", "-qqq", *strace] if strace else []
-    command = [*tracer, sys.executable, "-B", "-m", "tests.faults.publisher_program", *map(str, arguments)]
+    command = [*around, *tracer, sys.executable, "-B", "-m", "tests.faults.publisher_program", *map(str, arguments)]
     done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     return Ended(exit_code=done.returncode, last_line=(done.stdout.splitlines() or [""])[-1], errors=done.stderr)
 
@@ -208,13 +219,14 @@ def test_killed_while_threads_copy(place: Place) -> None:
 # --- failing calls --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.fault(10, 12, 15)
+@pytest.mark.fault(10, 12, 14, 15)
 @needs_strace
 @pytest.mark.parametrize(
     ("error", "only"),
     [
         ("EIO", SYNCS),
         ("ENOSPC", ("mkdirat", "linkat", "renameat", "renameat2", "write", "pwrite64")),
+        ("EDQUOT", ("mkdirat", "linkat", "write", "pwrite64")),
         ("EROFS", ("mkdirat", "linkat", "renameat", "renameat2", "unlinkat", "fchmod")),
     ],
 )
@@ -244,16 +256,42 @@ def test_the_state_line_is_true_when_calls_fail(place: Place, error: str, only: 
         assert states[PublicationState.CLAIMED]
 
 
-@pytest.mark.fault(11)
-def test_a_small_disk_that_fills_up_is_a_clean_failure(tmp_path: Path) -> None:
+@pytest.mark.fault(12)
+@needs_strace
+@pytest.mark.parametrize("error", ["ENOSPC", "EDQUOT"])
+def test_a_disk_that_is_full_exactly_when_the_new_index_is_written(place: Place, error: str) -> None:
+    folder, witness = place.fresh()
+    log = place.base / "writes"
+    traced = ["-o", str(log), "-e", "trace=write,renameat"]
+    assert program("promote", place.fresh()[0], place.folder, strace=traced).exit_code == 0
+    lines = log.read_text().splitlines()
+    swapped = next(at for at, line in enumerate(lines) if "renameat(" in line and '"index.json"' in line)
+    number = sum("write(" in line for line in lines[:swapped])
+    ended = program("promote", folder, place.folder, strace=["-e", f"inject=write:error={error}:when={number}+"])
+    assert "Traceback" not in ended.errors
+    # From there on nothing can be written, the state line on its pipe included: the exit code tells.
+    assert ended.exit_code != 0
+    assert not listed(witness, folder)
+    assert (folder / "1.1.0.audit.sig").exists()
+    healed(witness, folder)
+    assert listed(witness, folder)
+    folder, witness = place.fresh()
+    ended = program("promote", folder, place.folder, strace=["-e", f"inject=write:error={error}:when={number}"])
+    assert ended.last_line == PublicationState.CLAIMED, ended
+    healed(witness, folder)
+    assert listed(witness, folder)
+
+
+def small_disk_ends(tmp_path: Path, limits: Sequence[str], room: str) -> Counter[str]:
+    """Publish onto a tmpfs of each limit, give it `room` afterwards, recover; count how the publishes ended."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small tmpfs needs root")
     release = make_release(tmp_path, "1.0.0", artifacts=40)
     mounted = tmp_path / "small"
     mounted.mkdir()
     ends: Counter[str] = Counter()
-    for size_kib in range(40, 760, 40 if FULL else 120):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", mounted], check=True)
+    for limit in limits:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", limit, "tmpfs", mounted], check=True)
         try:
             folder, witness = mounted / "repository", Witness()
             folder.mkdir()
@@ -261,15 +299,52 @@ def test_a_small_disk_that_fills_up_is_a_clean_failure(tmp_path: Path) -> None:
                 state = publish(LocalRepository(folder), release).state
             except RelbuildError as error:
                 state = state_of(error)
+            # What the failed publish held open, its lock included, goes as if its process were gone.
+            gc.collect()
             ends[state] += 1
             witness.look(disk(folder))
-            subprocess.run(["mount", "-o", "remount,size=64m", mounted], check=True)
+            subprocess.run(["mount", "-o", f"remount,{room}", mounted], check=True)
             healed(witness, folder)
             assert (state is PublicationState.NOT_PUBLISHED) != listed(witness, folder, "1.0.0")
         finally:
             subprocess.run(["umount", mounted], check=True)
     print(dict(ends))
+    return ends
+
+
+@pytest.mark.fault(11)
+def test_a_small_disk_that_fills_up_is_a_clean_failure(tmp_path: Path) -> None:
+    sizes = range(40, 760, 40 if FULL else 120)
+    ends = small_disk_ends(tmp_path, [f"size={size_kib}k" for size_kib in sizes], "size=64m")
     assert ends[PublicationState.NOT_PUBLISHED]
+    assert ends[PublicationState.PUBLISHED]
+
+
+@pytest.mark.fault(13)
+def test_a_disk_without_inodes_is_a_clean_failure(tmp_path: Path) -> None:
+    numbers = range(4, 64, 1 if FULL else 5)
+    ends = small_disk_ends(tmp_path, [f"size=64m,nr_inodes={number}" for number in numbers], "nr_inodes=1000")
+    assert ends[PublicationState.NOT_PUBLISHED]
+    assert ends[PublicationState.PUBLISHED]
+
+
+@pytest.mark.fault(14)
+def test_a_limit_on_the_largest_file_is_a_clean_failure(tmp_path: Path) -> None:
+    release = make_release(tmp_path, "1.0.0", artifacts=40)
+    sizes = {path.name: path.stat().st_size for path in release.folder.iterdir()}
+    ends: Counter[str] = Counter()
+    # Smaller than an archive, than checksums.txt, than the manifest, than the audit; and large enough.
+    for number, limit in enumerate([100, sizes["hello_1.0.0_0.bin"], sizes["checksums.txt"], 12_000, 1 << 20]):
+        folder, witness = tmp_path / str(number), Witness()
+        limited = [shutil.which("prlimit") or "prlimit", f"--fsize={limit}"]
+        ended = program("promote", folder, release.folder, around=limited)
+        assert "Traceback" not in ended.errors, (limit, ended.errors)
+        ends[ended.last_line] += 1
+        witness.look(disk(folder))
+        healed(witness, folder)
+        assert (ended.last_line == PublicationState.NOT_PUBLISHED) != listed(witness, folder, "1.0.0"), limit
+    print(dict(ends))
+    assert ends[PublicationState.NOT_PUBLISHED] >= 3
     assert ends[PublicationState.PUBLISHED]
 
 
@@ -422,6 +497,114 @@ def test_32_publishers_of_one_version_publish_it_once(tmp_path: Path) -> None:
     reader.witness.acknowledge("1.0.0", str(winners[0]["audit"]))
     healed(reader.witness, repository)
     assert reader.witness.revision == 1
+
+
+@pytest.mark.fault(24)
+def test_32_publishers_of_the_same_bytes_all_succeed(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    same = make_release(tmp_path / "a", "1.0.0", "same")
+    with Reader(repository) as reader:
+        for each in race(repository, [same] * 32, tmp_path / "answers"):
+            each.join(120)
+    assert not reader.wrong
+    answers = answers_in(tmp_path / "answers")
+    assert [answer["state"] for answer in answers] == ["published"] * 32
+    assert [answer["no_op"] for answer in answers].count(False) == 1
+    healed(reader.witness, repository)
+    assert reader.witness.revision == 1
+
+
+@pytest.mark.fault(27)
+def test_a_version_is_published_and_revoked_at_the_same_time(tmp_path: Path) -> None:
+    """Whoever revokes asks again and again, so that some look falls into every step of the publish."""
+    orders: Counter[str] = Counter()
+    repository, witness = tmp_path / "repository", Witness()
+    publish(LocalRepository(repository), make_release(tmp_path, "1.0.0"))
+    for number in range(40 if FULL else 12):
+        version = f"1.1.{number}"
+        release = make_release(tmp_path, version)
+        barrier = threading.Barrier(3)
+        with ThreadPoolExecutor(3) as pool:
+            first = pool.submit(together, barrier, partial(publish, LocalRepository(repository), release))
+            again = pool.submit(together, barrier, partial(publish, LocalRepository(repository), release))
+            revoked = pool.submit(together, barrier, partial(revoked_at_last, repository, version))
+        # The same bytes: the second is told that they are out, or that they are revoked by now.
+        for publisher in (first, again):
+            ended = publisher.result()
+            orders[ended if isinstance(ended, str) else "published"] += 1
+        assert {first.result(), again.result()} - {DuplicateVersion.__name__}
+        assert int(revoked.result()) >= 1
+        index = witness.look(disk(repository))
+        assert index is not None
+        mine = [event["type"] for event in index["events"] if event["version"] == version]
+        assert mine == ["publish", "revoke"]
+        assert {entry["version"]: entry["status"] for entry in index["releases"]}[version] == "revoked"
+    healed(witness, repository)
+    print(dict(orders))
+
+
+def together(barrier: threading.Barrier, ask: Callable[[], Any]) -> str:
+    """Ask at the same instant as others; give the name of the refusal, else what came of it."""
+    barrier.wait()
+    try:
+        done = ask()
+    except RelbuildError as error:
+        return type(error).__name__
+    return str(done) if isinstance(done, int) else "published"
+
+
+def revoked_at_last(repository: Path, version: str) -> int:
+    """Revoke a version as soon as there is one; give how often it took."""
+    order = Order(actor="a test", now=now(), expires=now() + timedelta(days=9), reason="a test", repository_id="test")
+    until = time.monotonic() + 60
+    for tries in itertools.count(1):
+        try:
+            lifecycle.revoke(Office(repository=LocalRepository(repository), keys=KEYS, trust=KEYS), version, order)
+        except PublicationError:
+            assert time.monotonic() < until
+        else:
+            return tries
+    raise AssertionError
+
+
+@pytest.mark.fault(29)
+def test_the_clock_is_years_off_and_jumps(tmp_path: Path) -> None:
+    """Order comes from revisions: no time is compared with another."""
+    repository, witness = tmp_path / "repository", Witness()
+    years = (0, -10, 10, -30, 0, 10)
+    for number, off in enumerate(years):
+        clock = itertools.count()
+
+        def jumping(off: int = off, clock: Iterator[int] = clock) -> datetime:
+            # Each look at the clock is a day before the one before.
+            return datetime.now(UTC) + timedelta(days=365 * off - next(clock))
+
+        release = make_release(tmp_path, f"1.{number}.0")
+        done = promote(release, LocalRepository(repository), KEYS, KEYS, outcomes=OUTCOMES, now=jumping,
+                       observer=silent, terms=TERMS)  # fmt: skip
+        witness.acknowledge(release.version, done.audit_sha256)
+        assert done.revision == number + 1
+        healed(witness, repository)
+        index = json.loads((repository / "index.json").read_bytes())
+        assert index["latest"] == release.version
+
+
+@pytest.mark.fault(28)
+def test_a_reader_looks_on_while_one_version_after_the_other_comes_out(tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    count = 1000 if FULL else 60
+    with Reader(repository) as reader:
+        for number in range(count):
+            release = make_release(tmp_path / "releases", f"1.{number}.0")
+            publish(LocalRepository(repository), release)
+            shutil.rmtree(release.folder)
+    assert not reader.wrong
+    print(f"the reader looked {reader.looks} times during {count} publishes")
+    assert reader.looks
+    healed(reader.witness, repository)
+    assert reader.witness.revision == count
 
 
 @pytest.mark.fault(25, 26, 28)

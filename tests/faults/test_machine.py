@@ -2,17 +2,26 @@
 
 import contextlib
 import gc
+import itertools
+import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from orchestrator.errors import AtomicPublishError, DuplicateVersion, PublicationError
 from orchestrator.publication import ReleaseStatus
@@ -21,6 +30,8 @@ from orchestrator.publish.lifecycle import Office, Order
 from orchestrator.repositories.interface import Repository
 from orchestrator.repositories.local import LocalRepository
 from orchestrator.trust import VerifiedRelease
+from tests import object_stores
+from tests.faults.buckets import GcsPlace, Place, S3Place
 from tests.faults.invariants import Witness, disk
 from tests.faults.mortal import Mortal
 from tests.faults.publisher_program import KEYS, make_release, now, publish, recovered
@@ -35,6 +46,9 @@ TOGETHER = settings(
     max_examples=120, stateful_step_count=16, deadline=None, derandomize=True, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
+
+EXAMPLES = 40 if os.environ.get("RELBUILD_FAULTS") == "full" else 6
+"""Of each server of an object store, where a step takes a hundred times as long."""
 
 
 class Fragile:
@@ -281,6 +295,68 @@ class LocalMachine(Machine):
     def bury(self) -> None:
         # The dead process' locks go with its repository object.
         gc.collect()
+
+
+class StoreMachine(Machine):
+    """Over a real server of an object store: below a new prefix each time."""
+
+    places: ClassVar[Iterator[Place]]
+
+    def start(self) -> None:
+        self.place = next(self.places)
+
+    def repository(self) -> Repository:
+        return self.place.repository()
+
+    def files(self) -> dict[str, bytes]:
+        return self.place.files()
+
+    def remove(self, key: str) -> None:
+        self.place.remove(key)
+
+    def dying(self, dies_at: int) -> Repository:
+        return Fragile(self.place.repository(), dies_at)  # type: ignore[return-value]  # it hands on
+
+    def bury(self) -> None:
+        """Do nothing: nobody knows of a process that died before a store like this."""
+
+
+def s3_places(url: str) -> Iterator[Place]:
+    from orchestrator.repositories import s3_client
+
+    bucket, client = object_stores.new_s3_bucket(url), s3_client.client(url, "")
+    for number in itertools.count():
+        yield S3Place(url=url, bucket=bucket, prefix=f"{number}", client=client, asking=lambda: client)
+
+
+def gcs_places(url: str) -> Iterator[Place]:
+    object_stores.require("google.cloud.storage")
+    bucket = object_stores.new_gcs_bucket(url)
+    for number in itertools.count():
+        yield GcsPlace(url=url, bucket=bucket, prefix=f"{number}")
+
+
+@pytest.mark.parametrize(
+    ("server", "given"),
+    [
+        (object_stores.moto, s3_places),
+        (object_stores.radosgw, s3_places),
+        (object_stores.fake_gcs_server, gcs_places),
+    ],
+    ids=["moto", "radosgw", "fake-gcs-server"],
+)
+def test_stores(
+    server: Callable[[Path], contextlib.AbstractContextManager[str]], given: Callable[[str], Iterator[Place]],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_stores.S3_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_stores.S3_SECRET)
+    with server(tmp_path) as url:
+
+        class Here(StoreMachine):
+            places = given(url)
+
+        run_state_machine_as_test(Here, settings=settings(TOGETHER, max_examples=EXAMPLES))
 
 
 def _order(version: str) -> tuple[int, ...]:

@@ -2,14 +2,10 @@
 
 import hashlib
 import os
-import socket
-import socketserver
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import pytest
 
@@ -17,6 +13,7 @@ from orchestrator.errors import KeyTaken, OutcomeUnknown, PointerMoved, Reposito
 from orchestrator.repositories import probe
 from orchestrator.repositories.interface import PointerToken, Repository, Upload
 from tests import object_stores
+from tests.faulty_network import ANSWERS, CUTS, Proxy, proxy_before
 from tests.repository_fake import Broken, MemoryRepository
 
 ROOT = Path(__file__).parents[2]
@@ -37,10 +34,10 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", object_stores.S3_SECRET)
 
 
-def s3(url: str, bucket: str, connect: Callable[[], Any] | None = None) -> Repository:
+def s3(url: str, bucket: str) -> Repository:
     from orchestrator.repositories.s3 import S3Repository
 
-    return S3Repository(bucket, endpoint=url, connect=connect)
+    return S3Repository(bucket, endpoint=url)
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +59,20 @@ def test_rclone_is_refused_because_it_ignores_conditions(tmp_path: Path) -> None
 
 
 @pytest.mark.fault(37)
+def test_swift_is_refused_because_it_has_no_if_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", object_stores.SWIFT_KEY)
+    with object_stores.swift(tmp_path) as url:
+        store = s3(url, object_stores.new_s3_bucket(url, object_stores.SWIFT_KEY))
+        with pytest.raises(RepositoryError, match="NotImplemented"):
+            store.probe()
+        assert list(store.list(PurePosixPath())) == []
+        # It keeps If-None-Match from one request to the next, so that only a race shows what it is worth.
+        probe._create_twice(store, PurePosixPath(".staging-probe-1/a"))
+        with pytest.raises(RepositoryError, match="at the same time"):
+            race_creates(store, rounds=40)
+
+
+@pytest.mark.fault(37)
 def test_moto_is_refused_because_it_takes_a_wrong_checksum(tmp_path: Path) -> None:
     with object_stores.moto(tmp_path) as url, pytest.raises(RepositoryError, match="not those of their SHA-256"):
         s3(url, object_stores.new_s3_bucket(url)).probe()
@@ -76,6 +87,11 @@ def test_gcp_storage_emulator_is_refused_because_it_ignores_generations(tmp_path
         store = GcsRepository(object_stores.new_gcs_bucket(url), endpoint=url)
         with pytest.raises(RepositoryError, match="ignores If-None-Match"):
             store.probe()
+
+
+def race_creates(store: Repository, rounds: int) -> None:
+    for number in range(rounds):
+        probe._race_creates(store, PurePosixPath(f".staging-probe-1/b{number}"), 8)
 
 
 def test_radosgw_passes(rgw: str) -> None:
@@ -115,127 +131,19 @@ def test_a_store_that_keeps_each_promise_only_one_at_a_time_is_refused_by_the_ra
 # --- a network that fails -------------------------------------------------------------------------------------------
 
 
-class Proxy(socketserver.ThreadingTCPServer):
-    """Passes HTTP requests on to a server, one connection each, and spoils the n-th as told."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self, upstream: str) -> None:
-        host, _, port = upstream.removeprefix("http://").partition(":")
-        self.upstream = (host, int(port))
-        self.fault = "none"
-        self.at = 0
-        self.asked = 0
-        self.counting = threading.Lock()
-        super().__init__(("127.0.0.1", 0), _Passing)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def begin(self, fault: str, at: int) -> None:
-        self.fault, self.at, self.asked = fault, at, 0
-
-    def take(self) -> str:
-        with self.counting:
-            self.asked += 1
-            return self.fault if self.asked == self.at or self.at < 0 else "none"
-
-
-ANSWERS = {
-    "500": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-    "503": b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-    "429": b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-}
-_CODED = "<Error><Code>{}</Code><Message>told AKIDSECRET</Message></Error>"
-
-
-def coded(status: str, code: str) -> bytes:
-    body = _CODED.format(code).encode()
-    fields = f"Content-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close"
-    return f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + body
-
-
-ANSWERS |= {
-    "409": coded("409 Conflict", "ConditionalRequestConflict"),
-    "403": coded("403 Forbidden", "ExpiredToken"),
-    "200 with an error": coded("200 OK", "InternalError"),
-}
-
-
-class _Passing(socketserver.StreamRequestHandler):
-    server: Proxy
-
-    def handle(self) -> None:
-        head, body = _read_message(self.rfile, request=True)
-        if not head:
-            return
-        fault = self.server.take()
-        if fault in ANSWERS:
-            self.wfile.write(ANSWERS[fault])
-            return
-        if fault == "cut before":
-            return
-        if fault == "flip":
-            body = bytes([body[0] ^ 1, *body[1:]]) if body else body
-        with socket.create_connection(self.server.upstream) as upstream:
-            upstream.sendall(_closing(head) + body)
-            answer = b"".join(_read_message(upstream.makefile("rb"), request=False, head_only=head.startswith(b"HEAD")))
-        if fault == "cut after":
-            return
-        if fault == "cut within":
-            answer = answer[: len(answer) - 1]
-        self.wfile.write(answer)
-
-
-def _closing(head: bytes) -> bytes:
-    lines = [line for line in head.split(b"\r\n") if not line.lower().startswith((b"connection:", b"expect:"))]
-    return b"\r\n".join([lines[0], b"Connection: close", *lines[1:]])
-
-
-def _read_message(stream: Any, *, request: bool, head_only: bool = False) -> tuple[bytes, bytes]:
-    lines = []
-    while (line := stream.readline()) not in {b"\r\n", b""}:
-        lines.append(line)
-    head = b"".join(lines) + (b"\r\n" if lines else b"")
-    fields = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines[1:])}
-    if head_only:
-        return head, b""
-    if b"content-length" in fields:
-        return head, stream.read(int(fields[b"content-length"]))
-    return head, b"" if request else stream.read()
-
-
 @pytest.fixture
 def proxy(rgw: str) -> Iterator[Proxy]:
-    with Proxy(rgw) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
+    with proxy_before(rgw) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def through(proxy: Proxy, rgw: str) -> Repository:
-    """Give a repository with patience over a client without kept connections, so that each request counts."""
+    """Give a repository that asks patiently; the proxy ends each connection, so that each request counts."""
     object_stores.require("tenacity")
     from orchestrator.repositories.retrying import Patience, RetryingRepository
 
-    # 100-continue is not what is tried here, and the proxy does not speak it.
-    from orchestrator.repositories.s3_client import client
-
-    def connect() -> Any:
-        made = client(proxy.url, "")
-        made.meta.events.register("before-send.s3", _no_expect)
-        return made
-
-    inner = s3(proxy.url, object_stores.new_s3_bucket(rgw), connect)
+    inner = s3(proxy.url, object_stores.new_s3_bucket(rgw))
     return RetryingRepository(inner, Patience(attempts=4, first_pause_s=0.001, longest_pause_s=0.01))
-
-
-def _no_expect(request: Any, **_: Any) -> None:
-    request.headers.pop("Expect", None)
 
 
 def story(store: Repository) -> None:
@@ -259,9 +167,7 @@ def require_published(store: Repository) -> None:
 
 
 @pytest.mark.fault(31, 32, 33, 35, 36, 38)
-@pytest.mark.parametrize(
-    "fault", [*(name for name in ANSWERS if name != "403"), "cut before", "cut after", "cut within", "flip"]
-)
+@pytest.mark.parametrize("fault", [*(name for name in ANSWERS if name != "403"), *CUTS, "flip", "slow"])
 def test_a_fault_in_any_one_request_is_survived(proxy: Proxy, rgw: str, fault: str) -> None:
     store = through(proxy, rgw)
     proxy.begin("none", 0)
@@ -312,7 +218,7 @@ def test_a_lost_answer_never_makes_somebody_elses_object_ours(proxy: Proxy, rgw:
 @pytest.mark.fault(31)
 def test_patience_ends(proxy: Proxy, rgw: str) -> None:
     store = through(proxy, rgw)
-    proxy.begin("503", -1)
+    proxy.begin("503", 1, lasting=True)
     with pytest.raises(OutcomeUnknown, match="503"):
         store.put_new(CLAIM, b"claim", sha256(b"claim"))
     assert proxy.asked == 4
@@ -321,7 +227,7 @@ def test_patience_ends(proxy: Proxy, rgw: str) -> None:
 @pytest.mark.fault(40)
 def test_credentials_that_expire_end_the_run_and_are_never_shown(proxy: Proxy, rgw: str) -> None:
     store = through(proxy, rgw)
-    proxy.begin("403", -1)
+    proxy.begin("403", 1, lasting=True)
     with pytest.raises(RepositoryError, match="ExpiredToken") as refused:
         store.put_new(CLAIM, b"claim", sha256(b"claim"))
     assert proxy.asked == 1
@@ -381,5 +287,5 @@ def test_a_large_file_is_streamed_and_a_failed_one_leaves_no_parts(rgw: str, tmp
     assert [entry.size_bytes for entry in store.list(PurePosixPath("v1"))] == [200 << 20]
     with pytest.raises(RepositoryError, match="promised"):
         store.put(STAGING / "wrong", tmp_path / "large", sha256(b"other"))
-    pages = store._pages("list_multipart_uploads", PurePosixPath())  # type: ignore[attr-defined]  # what is left on the server
+    pages = store._bucket.pages("list_multipart_uploads", PurePosixPath())  # type: ignore[attr-defined]  # what is left on the server
     assert not [found for page in pages for found in page.get("Uploads", ())]

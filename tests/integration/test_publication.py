@@ -207,6 +207,7 @@ def test_a_dry_run_writes_nothing(shop: Shop) -> None:
     assert shop.snapshot() == before
 
 
+@pytest.mark.fault(4, 5)
 @pytest.mark.parametrize(("ending", "last"), [("1.0.0.audit.json", "fate"), ("1.0.0.audit.sig", "claim")])
 def test_killed_then_recovered(shop: Shop, ending: str, last: str) -> None:
     shop.make("1.0.0")
@@ -232,6 +233,47 @@ def test_killed_then_published_again(shop: Shop, anew: bool) -> None:
     assert shop.read("audit", "verify").code == 0
 
 
+ENDS = (
+    "import os, signal, sys\n"
+    "count = 0\n"
+    "def hook(event, given):\n"
+    "    global count\n"
+    "    steps = {{'os.link', 'os.rename', 'os.mkdir'}}\n"
+    "    if event in steps and os.path.basename(str(given[0])).startswith('.new-'):\n"
+    "        count += 1\n"
+    "        if count == {number}:\n"
+    "            os.kill(os.getpid(), signal.{name})\n"
+    "sys.addaudithook(hook)\n"
+)
+"""Sends the program what Ctrl-C or a supervisor does, right before its n-th step in the repository."""
+
+
+@pytest.mark.fault(22)
+def test_ctrl_c_or_a_supervisor_at_any_step_of_a_publish_ends_it_tidily(shop: Shop) -> None:
+    states = set()
+    for number in range(2, 40, 6):
+        shutil.rmtree(shop.repository, ignore_errors=True)
+        shutil.rmtree(shop.folder / "releases", ignore_errors=True)
+        shop.make("1.0.0")
+        name = ("SIGINT", "SIGTERM")[number // 6 % 2]
+        done = shop.publish("1.0.0", before=ENDS.format(number=number, name=name))
+        states.add(done.last)
+        if done.code == 0:
+            assert done.last == "published"
+            break
+        assert done.code == 130, (number, done.out + done.err)
+        claimed = (shop.repository / "1.0.0.audit.json").exists()
+        assert done.last in {"not published", "claimed (run recover)"}, (number, done.out + done.err)
+        if done.last == "not published":
+            assert not claimed
+            assert not list(shop.repository.glob(".staging-*")), number
+        else:
+            assert shop.change("recover").code == 0
+        assert shop.publish("1.0.0").last == "published"
+        assert shop.read("audit", "verify").code == 0
+    assert states == {"not published", "claimed (run recover)", "published"}
+
+
 # --- exit codes --------------------------------------------------------------------------------------------------
 
 
@@ -240,6 +282,7 @@ def failed(done: Done, code: int, words: str) -> None:
     assert words in done.err
 
 
+@pytest.mark.fault(52)
 def test_30_a_release_that_does_not_hold_goes_out_in_no_mode(shop: Shop) -> None:
     made = shop.make("1.0.0")
     made.write(made.artifacts[0], b"changed")
@@ -320,6 +363,7 @@ def test_35_missing_encryption_and_what_lenient_makes_of_it(shop: Shop) -> None:
     assert [rule["waived"] for rule in audit["rules"] if not rule["passed"]] == ["the policy is lenient"]
 
 
+@pytest.mark.fault(15)
 def test_36_a_repository_out_of_reach(shop: Shop) -> None:
     shop.make("1.0.0")
     shop.repository.write_text("a file")
@@ -411,6 +455,7 @@ def test_abandon_gives_up_what_cannot_be_finished(shop: Shop) -> None:
     assert (gone.code, "abandoned" in gone.err) == (39, True)
 
 
+@pytest.mark.fault(61, 86)
 def test_an_older_index_is_refused_by_who_saw_a_newer_one(shop: Shop) -> None:
     shop.published("1.0.0")
     older = (shop.repository / "index.json").read_bytes()
@@ -419,10 +464,11 @@ def test_an_older_index_is_refused_by_who_saw_a_newer_one(shop: Shop) -> None:
     (shop.repository / "index.json").write_bytes(older)
     for command in (("list",), ("fetch", "1.0.0", "--to", "got"), ("verify", "1.0.0"), ("index", "verify")):
         done = shop.read(*command)
-        assert (done.code, "a rollback" in done.err) == (40, True), done.err
+        assert (done.code, "a rollback" in done.err) == (76, True), done.err
     assert shop.read("list", "--memory", shop.folder / "other-memory").code == 0
 
 
+@pytest.mark.fault(59, 60)
 def test_an_edit_is_named_by_its_event(shop: Shop) -> None:
     shop.published("1.0.0", "1.1.0")
     assert shop.change("yank", "1.1.0", "--reason", "slow").code == 0
@@ -433,13 +479,13 @@ def test_an_edit_is_named_by_its_event(shop: Shop) -> None:
     kept = audit.read_bytes()
     audit.write_bytes(kept.replace(b'"strict"', b'"Strict"'))
     done = shop.read("audit", "verify")
-    assert (done.code, "event 2, publish 1.1.0" in done.err) == (40, True), done.err
+    assert (done.code, "event 2, publish 1.1.0" in done.err) == (77, True), done.err
     audit.write_bytes(kept)
     index = shop.repository / "index.json"
     index.write_bytes(index.read_bytes().replace(b'"slow"', b'"fast"'))
     for command in (("audit", "verify"), ("index", "verify")):
         done = shop.read(*command)
-        assert done.code == 40, done.err
+        assert done.code == 75, done.err
         assert "event 3" in done.err or "tree head" in done.err or "root" in done.err
 
 
@@ -540,6 +586,7 @@ def test_what_would_refuse_the_release_refuses_before_it_is_built(shop: Shop) ->
     assert not (shop.folder / "dist").exists()
 
 
+@pytest.mark.fault(77)
 def test_the_secret_is_nowhere(shop: Shop) -> None:
     configure(shop, *TARGETS)
     shop.make("1.0.0", base="dist/staging")
