@@ -1,11 +1,12 @@
 """The seam: what every builder can do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from builders.model import BuildEvents, BuiltFile, Cell, Libc, Material, Placement, Recipe, SmokeResult, Toolchain
 from builders.targets import Target
+from builders.world import Axis, AxisState, BuildWorld
 
 
 class Builder(Protocol):
@@ -39,3 +40,12 @@ class Builder(Protocol):
 
         Raises a BuildError where the toolchain cannot be asked.
         """
+
+    def axes(self, cell: Cell, other: BuildWorld) -> Mapping[Axis, AxisState]:
+        """Say for every axis whether this cell can be given the other world's here, and what it usually is.
+
+        Raises a BuildError where the engine cannot be asked.
+        """
+
+    def within(self, world: BuildWorld) -> "Builder":
+        """Give this builder with its recipes in another world; STANDARD is the one that it has of itself."""

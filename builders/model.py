@@ -196,12 +196,22 @@ class SmokeHow(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SmokeRun:
+    """A smoke command that ran, and what it gave: the first megabyte of its output by digest."""
+
+    run: tuple[str, ...]
+    exit: int
+    stdout_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SmokeResult:
     """How a cell's smoke tests went; `note` says why one was not run."""
 
     how: SmokeHow
     tests: int = 0
     note: str = ""
+    runs: tuple[SmokeRun, ...] = ()
 
 
 class BuildEvents(Protocol):

@@ -28,6 +28,11 @@ class SandboxPaths:
 SANDBOX = SandboxPaths()
 
 
+def placed_below(root: str) -> SandboxPaths:
+    """Give the usual places, or the same ones below another folder."""
+    return SandboxPaths(source=f"{root}/src", out=f"{root}/out", tmp=f"{root}/tmp")  # noqa: S108  (inside the sandbox)
+
+
 def recipe_env(cell: Cell, compilers: Mapping[str, str], paths: SandboxPaths = SANDBOX) -> dict[str, str]:
     """Give every variable of the recipe. The product's own `env` comes last and wins, RESERVED names aside."""
     prefix_map = f"-ffile-prefix-map={paths.source}=. -ffile-prefix-map={paths.tmp}=/tmp"

@@ -6,7 +6,7 @@ only; its own stream reader takes extended headers of any size into memory.
 
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -32,13 +32,18 @@ class EntryKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarEntry:
-    """One entry as it stands in the archive, unchecked. `link` is the target of either sort of link."""
+    """One entry as it stands in the archive, unchecked. `link` is the target of either sort of link.
+
+    `header` and `extended` (pax records) are all that it says of itself; the other fields follow from them.
+    """
 
     name: bytes
     kind: EntryKind
     size_bytes: int
     mode: int
     link: bytes
+    header: tarfile.TarInfo
+    extended: Mapping[bytes, bytes]
 
 
 _KINDS = {
@@ -99,6 +104,8 @@ class TarStream:
             size_bytes=size if kind is EntryKind.FILE else 0,
             mode=header.mode,
             link=extended.get(b"linkpath", os.fsencode(header.linkname)),
+            header=header,
+            extended=extended,
         )
 
     def _header(self) -> tarfile.TarInfo | None:

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from builders.errors import ToolchainUnavailable
@@ -26,6 +26,7 @@ from builders.model import (
     Toolchain,
 )
 from builders.targets import TARGETS, Target
+from builders.world import STANDARD, Axis, AxisState, BuildWorld, Varies
 from orchestrator.model import Matrix, Product, Project
 from orchestrator.plan import World, cell_key
 
@@ -95,6 +96,13 @@ class FakeBuilder:
     built: list[str] = field(default_factory=list)
     smoked: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    world: BuildWorld = STANDARD
+
+    def axes(self, _cell: Cell, _other: BuildWorld) -> Mapping[Axis, AxisState]:
+        return {axis: Varies(usual=f"usual {axis}") for axis in Axis}
+
+    def within(self, world: BuildWorld) -> "FakeBuilder":
+        return replace(self, world=world)
 
     def toolchain(self, recipe: Recipe, target: Target, libc: Libc, placement: Placement) -> Toolchain:
         wanted = recipe.toolchain if isinstance(recipe, CommandRecipe) else ""

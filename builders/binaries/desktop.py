@@ -29,7 +29,7 @@ _PE_SUFFIXES = (".exe", ".dll", ".sys", ".pyd")
 
 def read_macho(window: Window) -> BinaryFacts | None:
     """Give the facts of a Mach-O file, or None where the bytes are none. Raises CorruptBinary."""
-    with _reading("Mach-O"):
+    with reading("Mach-O"):
         return _macho(window)
 
 
@@ -64,7 +64,7 @@ def _slice(window: Window, head: bytes, member: str) -> BinaryFacts:
     window.require(0, _HEAD_BYTES)
     cpu, _, kind, commands, commands_size = struct.unpack(f"{order}5I", head[4:24])
     window.require(0, commands_size + (32 if bits == 64 else 28))  # noqa: PLR2004 - mach_header_64, mach_header
-    binary = MachO.parse(_bytes(window), MachO.ParserConfig.quick)
+    binary = MachO.parse(parsed_bytes(window), MachO.ParserConfig.quick)
     image = binary.at(0) if binary is not None and len(binary) else None
     if image is None or len(image.commands) != commands:
         raise ValueError
@@ -78,15 +78,15 @@ def _require_segments(window: Window, image: MachO.Binary) -> None:
 
 
 def _image_facts(image: MachO.Binary, *, machine: int, kind: BinaryKind, bits: int, member: str) -> BinaryFacts:
-    libraries = [(row.command, _text(row.name)) for row in image.libraries]
+    libraries = [(row.command, text_of(row.name)) for row in image.libraries]
     own = MachO.LoadCommand.TYPE.ID_DYLIB
     symbols = image.dynamic_symbol_command
     return BinaryFacts(
         format=Format.MACHO, machine=machine, machine_name=machine_name(Format.MACHO, machine), kind=kind, bits=bits,
-        interpreter=_text(image.dylinker.name) if image.dylinker else "",
+        interpreter=text_of(image.dylinker.name) if image.dylinker else "",
         needed=tuple(name for command, name in libraries if command != own),
         soname=next((name for command, name in libraries if command == own), ""),
-        rpath=tuple(_text(row.path) for row in image.rpaths),
+        rpath=tuple(text_of(row.path) for row in image.rpaths),
         stripped=not (symbols and symbols.nb_local_symbols),
         build_id=bytes(image.uuid.uuid).hex() if image.uuid else "", member=member,
     )  # fmt: skip
@@ -101,14 +101,14 @@ def read_pe(window: Window, name: str) -> BinaryFacts | None:
         return None
     machine, _, _, _, _, _, flags = COFF_HEADER.unpack(window.at(offset + 4, COFF_HEADER.size))
     kind = BinaryKind.SHARED if flags & _IMAGE_FILE_DLL else BinaryKind.EXECUTABLE
-    with _reading("PE"):
+    with reading("PE"):
         return _pe_facts(window, machine, kind)
 
 
 def _pe_facts(window: Window, machine: int, kind: BinaryKind) -> BinaryFacts:
     wanted = PE.ParserConfig()
     wanted.parse_signature = wanted.parse_rsrc = wanted.parse_reloc = wanted.parse_exports = False
-    image = PE.parse(_bytes(window), wanted)
+    image = PE.parse(parsed_bytes(window), wanted)
     if image is None:
         raise ValueError
     for section in image.sections:
@@ -116,20 +116,22 @@ def _pe_facts(window: Window, machine: int, kind: BinaryKind) -> BinaryFacts:
     debug = image.codeview_pdb
     return BinaryFacts(
         format=Format.PE, machine=machine, machine_name=machine_name(Format.PE, machine), kind=kind,
-        needed=tuple(_imports(image)), build_id=_text(debug.guid) if debug else "",
-        stripped=not (image.header.numberof_symbols or any(_text(row.name)[:7] == ".debug_" for row in image.sections)),
+        needed=tuple(_imports(image)), build_id=text_of(debug.guid) if debug else "",
+        stripped=not (
+            image.header.numberof_symbols or any(text_of(row.name)[:7] == ".debug_" for row in image.sections)
+        ),
     )  # fmt: skip
 
 
 def _imports(image: PE.Binary) -> Iterator[str]:
     for row in image.imports:
-        yield _text(row.name)
+        yield text_of(row.name)
     for late in image.delay_imports:
-        yield _text(late.name)
+        yield text_of(late.name)
 
 
 @contextmanager
-def _reading(form: str) -> Iterator[None]:
+def reading(form: str) -> Iterator[None]:
     """Turn what lief raises over hostile bytes into CorruptBinary: names that are no UTF-8, fields out of range."""
     try:
         yield
@@ -137,12 +139,14 @@ def _reading(form: str) -> Iterator[None]:
         raise CorruptBinary(f"has a {form} header, and what follows cannot be read") from error
 
 
-def _bytes(window: Window) -> bytes:
+def parsed_bytes(window: Window) -> bytes:
+    """Give a whole file for lief, which is kept from printing. Raises CorruptBinary for one that is too large."""
     if window.size > _PARSED_BYTES:
         raise CorruptBinary(f"is larger than the {_PARSED_BYTES >> 20} MiB that can be looked into")
     logging.disable()
     return window.whole()
 
 
-def _text(name: str | bytes) -> str:
+def text_of(name: str | bytes) -> str:
+    """Give a name of lief's as text that is safe on a terminal."""
     return printable(name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape"))

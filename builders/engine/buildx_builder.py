@@ -10,12 +10,21 @@ import json
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from builders import materials, outputs, sources
-from builders.engine import buildx, emulated, image_builds, image_lookup, image_materials, smoke_runs, toolchains
+from builders.engine import (
+    buildx,
+    buildx_world,
+    emulated,
+    image_builds,
+    image_lookup,
+    image_materials,
+    smoke_runs,
+    toolchains,
+)
 from builders.engine.container import connect
 from builders.engine.spec import ImageFacts, check_mounts
 from builders.errors import BuildError, TimedOut, ToolchainUnavailable
@@ -34,6 +43,7 @@ from builders.model import (
     Toolchain,
 )
 from builders.targets import Target
+from builders.world import STANDARD, Axis, AxisState, BuildWorld, pinned
 
 _ISOLATION = "BuildKit: a private container for each step, no network unless asked; memory and CPU are not bounded"
 PROVENANCE = "buildkit-provenance.json"
@@ -51,13 +61,27 @@ class BuildxBuilder:
 
     def __init__(
         self, *, run: str = "", fresh: bool = False, cache: Path | None = None, records: Path | None = None,
-        material_cache: Path | None = None,
+        material_cache: Path | None = None, world: BuildWorld = STANDARD,
     ) -> None:  # fmt: skip
+        self._world = world
         self._run = run or uuid.uuid4().hex[:12]
         self._fresh = fresh
         self._cache = cache
         self._records = records
         self._material_cache = material_cache
+
+    def within(self, world: BuildWorld) -> "BuildxBuilder":
+        """Give this builder with its steps in another world; no layer of an earlier solve is then used."""
+        return BuildxBuilder(
+            run=self._run, fresh=True, cache=None, records=self._records, material_cache=self._material_cache,
+            world=world,
+        )  # fmt: skip
+
+    def axes(self, cell: Cell, _other: BuildWorld) -> Mapping[Axis, AxisState]:
+        """Say what can be varied around a cell."""
+        if isinstance(cell.recipe, DockerfileRecipe):
+            return buildx_world.axes(cell)
+        return {**buildx_world.axes(cell), **pinned(cell.env)}
 
     def toolchain(self, recipe: Recipe, target: Target, libc: Libc, placement: Placement) -> Toolchain:
         """Name what would build this. Raises ToolchainUnavailable where the emulated image is not here."""
@@ -98,7 +122,7 @@ class BuildxBuilder:
             if isinstance(cell.recipe, DockerfileRecipe):
                 solve = self._dockerfile_solve(cell, cell.recipe, work, events)
             else:
-                solve = _emulated_solve(cell, cell.recipe, work, events)
+                solve = _emulated_solve(cell, cell.recipe, work, events, world=self._world)
             with _named(cell):
                 buildx.run(solve, on_output=events.output, cancelled=events.cancelled,
                            timeout_s=cell.limits.timeout_s, what=cell.id)  # fmt: skip
@@ -141,7 +165,8 @@ class BuildxBuilder:
         scope = None if self._cache is None else self._cache / cell.target.name
         return buildx.Solve(
             context=work / "src", dockerfile=work / "src" / recipe.dockerfile, platforms=(cell.target.oci,),
-            output=_output(work), stage=recipe.stage, args=_build_args(cell),
+            output=_output(work), stage=recipe.stage,
+            args=_build_args(cell) | buildx_world.build_args(self._world),
             contexts=_mounted(cell, work) | {name: f"docker-image://{reference}" for name, reference, _ in
                                              _own_images(recipe, cell.target)},
             network=cell.network, fresh=self._fresh, cache=scope, provenance=True, metadata=work / "metadata.json",
@@ -225,14 +250,16 @@ def _dockerfile_text(cell: Cell, recipe: DockerfileRecipe) -> str:
     return (cell.source.root / recipe.dockerfile).read_text(encoding="utf-8", errors="replace")
 
 
-def _emulated_solve(cell: Cell, recipe: CommandRecipe, work: Path, events: BuildEvents) -> buildx.Solve:
+def _emulated_solve(
+    cell: Cell, recipe: CommandRecipe, work: Path, events: BuildEvents, *, world: BuildWorld
+) -> buildx.Solve:  # fmt: skip
     """Word a recipe as a solve. No earlier layer is used: a cell that is built again must really run again."""
     image = _emulated_image(cell, recipe, events)
     job = work / "job"
-    emulated.write_job(cell, recipe, image, job)
+    emulated.write_job(cell, recipe, image, job, world=world)
     return buildx.Solve(
         context=job, dockerfile=job / "Dockerfile", platforms=(cell.target.oci,),
-        output=_output(work), args={"SOURCE_DATE_EPOCH": str(cell.epoch)},
+        output=_output(work), args={"SOURCE_DATE_EPOCH": str(cell.epoch)} | buildx_world.build_args(world),
         contexts={"src": str(work / "src"), "job": str(job), **_mounted(cell, work)},
         network=cell.network, fresh=True, provenance=True, metadata=work / "metadata.json",
     )  # fmt: skip

@@ -112,7 +112,7 @@ class Engine:
             made = self._api.create_container(
                 spec.image.identity, command=list(command), entrypoint=[], user=f"{spec.user}:{spec.user}",
                 environment=exact_env(spec), labels=dict(spec.labels), working_dir=spec.working_dir,
-                hostname="relbuild", host_config=self._loader(spec) if spec.loader else self._hardened(spec),
+                hostname=spec.host_name, host_config=self._loader(spec) if spec.loader else self._hardened(spec),
                 platform=spec.image.platform, healthcheck={"test": ["NONE"]},
             )  # fmt: skip
         return str(made["Id"])
@@ -202,14 +202,16 @@ class Engine:
         # A limit beyond the machine would be refused; it bounds nothing there.
         cpus = min(spec.cpus, float(self.facts().cpus)) if spec.cpus else 0.0
         memory = {"mem_limit": spec.memory_bytes, "memswap_limit": spec.memory_bytes} if spec.memory_bytes else {}
+        own = f"rw,exec,nosuid,nodev,mode=0755,uid={spec.user},gid={spec.user}"
         return self._api.create_host_config(
             binds=[_bind(volume, writable=volume.writable) for volume in spec.volumes],
-            tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=75%"},  # noqa: S108 - inside the container
+            tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=75%"} | dict.fromkeys(spec.memory_folders, own),  # noqa: S108 - inside the container
             read_only=True, network_mode="bridge" if spec.network else "none", ipc_mode="private",
             cap_drop=["ALL"], security_opt=["no-new-privileges"], pids_limit=spec.pids, init=True,
             ulimits=[_sdk().types.Ulimit(name="core", soft=0, hard=0)],
             log_config=_sdk().types.LogConfig(type="none"),
             **({"nano_cpus": int(cpus * 1e9)} if cpus else {}), **memory,
+            **({"cpuset_cpus": spec.cpu_set} if spec.cpu_set else {}),
         )  # fmt: skip
 
 

@@ -1,12 +1,14 @@
 """Runs recipes with native and cross compilers in a container of the engine's own architecture."""
 
 import contextlib
+import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from builders import materials, outputs, recipe_env, sources
-from builders.engine import image_lookup, image_materials, owner, smoke_runs, tars, toolchains
+from builders.engine import container_world, image_lookup, image_materials, owner, smoke_runs, tars, toolchains
 from builders.engine.container import Engine, connect
 from builders.engine.pump import watch
 from builders.engine.room import Room, remove_leftovers
@@ -25,8 +27,10 @@ from builders.model import (
     Toolchain,
 )
 from builders.targets import Target
+from builders.world import STANDARD, Axis, AxisState, BuildWorld, entry, pinned
 
 _MEGABYTE = 1 << 20
+_TRIAL_S = 60.0
 
 
 class ContainerBuilder:
@@ -37,11 +41,29 @@ class ContainerBuilder:
 
     name = "container"
 
-    def __init__(self, *, run: str = "", material_cache: Path | None = None) -> None:
+    def __init__(
+        self, *, run: str = "", material_cache: Path | None = None, world: BuildWorld = STANDARD
+    ) -> None:  # fmt: skip
         self._run = run or uuid.uuid4().hex[:12]
         self._material_cache = material_cache
+        self._world = world
+        self._tried: dict[str, Mapping[Axis, AxisState]] = {}
         self._found: dict[str, Toolchain] = {}
         """One image serves all targets, and the engine is asked once for each: a run lives shorter than its images."""
+
+    def within(self, world: BuildWorld) -> "ContainerBuilder":
+        """Give this builder with its recipes in another world."""
+        return ContainerBuilder(run=self._run, material_cache=self._material_cache, world=world)
+
+    def axes(self, cell: Cell, other: BuildWorld) -> Mapping[Axis, AxisState]:
+        """Say what can be varied around a cell, by a trial in its image."""
+        with connect() as engine:
+            image, cpus = _image_of(engine, cell), engine.facts().cpus
+            if image.identity not in self._tried:
+                clock = watch(cell, threading.Event(), _TRIAL_S)
+                labels = owner.labels(cell, self._run)
+                self._tried[image.identity] = container_world.trial(engine, image, labels, clock, other)
+        return {**container_world.axes(cell, other, self._tried[image.identity], cpus), **pinned(cell.env)}
 
     def toolchain(self, recipe: Recipe, target: Target, libc: Libc, placement: Placement) -> Toolchain:
         """Name the image that the recipe would run in, by digest. Raises ToolchainUnavailable where it is not here."""
@@ -79,13 +101,17 @@ class ContainerBuilder:
             image = _image_of(engine, cell)
             with Room(engine=engine, image=image, labels=owner.labels(cell, self._run), watch=clock) as room:
                 wrappers = toolchains.wrappers(recipe.toolchain, cell.target, cell.libc)
-                room.furnish(_read_only(cell, wrappers), ["/out"])
-                container = room.start(self._spec(cell, recipe, image, tools=bool(wrappers)))
+                world, paths = self._world, container_world.paths(self._world)
+                spec = self._spec(cell, recipe, image, replace(paths, tools=toolchains.TOOLS if wrappers else ""))
+                room.furnish(_read_only(cell, wrappers, world), [paths.out], user=spec.user)
+                container = room.start(spec)
+                if spec.memory_folders:
+                    container_world.unpack(room, container, paths.source)
                 for argv in recipe.commands or (("sh", "-eu", "-c", recipe.script),):
-                    _run(room, container, cell, argv, events)
+                    _run(room, container, cell, argv, events, world=world)
                 # Nothing may go on writing while the outputs are read.
                 engine.kill(container)
-                with contextlib.closing(engine.get(container, "/out")) as stream:
+                with contextlib.closing(engine.get(container, paths.out)) as stream:
                     return outputs.collect_tar(clock.over(stream), cell.outputs, out_dir, cell_id=cell.id)
 
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
@@ -101,14 +127,16 @@ class ContainerBuilder:
 
         return materials.kept_or_made(self._material_cache, cell.toolchain.identity, ask)
 
-    def _spec(self, cell: Cell, recipe: CommandRecipe, image: ImageFacts, *, tools: bool) -> ContainerSpec:
-        paths = recipe_env.SandboxPaths(tools=toolchains.TOOLS if tools else "")
+    def _spec(
+        self, cell: Cell, recipe: CommandRecipe, image: ImageFacts, paths: recipe_env.SandboxPaths
+    ) -> ContainerSpec:  # fmt: skip
         compilers = toolchains.compilers(recipe.toolchain, cell.target)
-        return ContainerSpec(
+        spec = ContainerSpec(
             image=image, volumes=(), labels=owner.labels(cell, self._run),
             env=recipe_env.recipe_env(cell, compilers, paths), working_dir="/src", network=cell.network,
             cpus=cell.limits.cpus, memory_bytes=cell.limits.memory_bytes, pids=cell.limits.pids,
         )  # fmt: skip
+        return container_world.spec_in(spec, self._world, cell, paths.source)
 
 
 def _command_recipe(recipe: Recipe, placement: Placement) -> CommandRecipe:
@@ -143,14 +171,19 @@ def _image_of(engine: Engine, cell: Cell) -> ImageFacts:
     return image
 
 
-def _read_only(cell: Cell, wrappers: dict[str, str]) -> dict[str, Iterator[bytes]]:
-    trees = {"/src": cell.source, **{str(mount.at): mount.tree for mount in cell.mounts}}
-    streams = {at: sources.tar_tree(tree, epoch=cell.epoch) for at, tree in trees.items()}
-    return {**streams, **({toolchains.TOOLS: tars.programs(wrappers)} if wrappers else {})}
+def _read_only(cell: Cell, wrappers: dict[str, str], world: BuildWorld) -> dict[str, Iterator[bytes]]:
+    return {
+        **container_world.source_streams(cell, world),
+        **{str(mount.at): sources.tar_tree(mount.tree, epoch=cell.epoch) for mount in cell.mounts},
+        **({toolchains.TOOLS: tars.programs(wrappers)} if wrappers else {}),
+        **container_world.clock_stream(world),
+    }
 
 
-def _run(room: Room, container: str, cell: Cell, argv: Sequence[str], events: BuildEvents) -> None:
-    code = room.run(container, argv, lambda piece: events.output(piece[0] or piece[1]))
+def _run(
+    room: Room, container: str, cell: Cell, argv: Sequence[str], events: BuildEvents, *, world: BuildWorld
+) -> None:  # fmt: skip
+    code = room.run(container, entry(argv, world), lambda piece: events.output(piece[0] or piece[1]))
     if code == 0:
         return
     if room.engine.out_of_memory(container):

@@ -40,8 +40,10 @@ class Room:
             with contextlib.suppress(BuildError):
                 self.engine.remove_volume(bound.volume)
 
-    def furnish(self, read_only: Mapping[str, Iterable[bytes]], writable: Iterable[str] = ()) -> None:
-        """Make a volume for every path: those of tar streams read-only, the others empty and the recipe's own."""
+    def furnish(
+        self, read_only: Mapping[str, Iterable[bytes]], writable: Iterable[str] = (), *, user: int = tars.RECIPE_USER
+    ) -> None:  # fmt: skip
+        """Make a volume for every path: those of tar streams read-only, the others empty and the user's own."""
         for at in (*read_only, *writable):
             volume = self.engine.create_volume(self.labels)
             self._volumes.append(Bound(volume=volume, at=at, writable=at not in read_only))
@@ -50,7 +52,7 @@ class Room:
         for at, chunks in read_only.items():
             self.engine.put(loader, at, self.watch.over(chunks))
         for at in writable:
-            self.engine.put(loader, "/", tars.folder_entry(at.strip("/")))
+            self.engine.put(loader, "/", tars.folder_entry(at.strip("/"), user))
 
     def start(self, spec: ContainerSpec) -> str:
         """Start the container that commands run in."""

@@ -12,7 +12,7 @@ from builders.engine.pump import Watch, watch
 from builders.engine.room import Room
 from builders.engine.spec import ContainerEnded, ContainerSpec, ImageFacts
 from builders.errors import EmulationUnavailable, SmokeFailed, TimedOut
-from builders.model import BuildEvents, Cell, Smoke, SmokeHow, SmokeResult
+from builders.model import BuildEvents, Cell, Smoke, SmokeHow, SmokeResult, SmokeRun
 
 _SHOWN_LIMIT = 1 << 20
 _ENV = {"PATH": recipe_env.RECIPE_PATH, "HOME": "/tmp", "LC_ALL": "C.UTF-8", "TZ": "UTC"}  # noqa: S108 - inside
@@ -35,11 +35,11 @@ def run_tests(cell: Cell, out_dir: Path, events: BuildEvents, *, run: str, find_
         native = engine.facts().os_arch == cell.target.oci
         try:
             room = Room(engine=engine, image=base, labels=owner.labels(cell, run), watch=_clock(cell, events))
-            _run_all(room, cell, out_dir, events)
+            runs = _run_all(room, cell, out_dir, events)
         except EmulationUnavailable:
             why = f"the engine's machine does not run {cell.target.oci}: no QEMU handler; `ci/engine up` registers it"
             return _not_run(cell, why)
-    return SmokeResult(how=SmokeHow.NATIVE if native else SmokeHow.EMULATED, tests=len(cell.smoke))
+    return SmokeResult(how=SmokeHow.NATIVE if native else SmokeHow.EMULATED, tests=len(cell.smoke), runs=runs)
 
 
 def check_runs(cell: Cell, *, run: str, find_base: FindBase) -> None:
@@ -60,13 +60,15 @@ def _clock(cell: Cell, events: BuildEvents) -> Watch:
     return watch(cell, events.cancelled, smoke.TIMEOUT_S * max(1, len(cell.smoke)))
 
 
-def _run_all(room: Room, cell: Cell, out_dir: Path, events: BuildEvents) -> None:
+def _run_all(room: Room, cell: Cell, out_dir: Path, events: BuildEvents) -> tuple[SmokeRun, ...]:
+    runs = []
     with room:
         room.furnish({"/out": tars.folder(out_dir)})
         container = _start(room, cell)
         for test in cell.smoke:
             smoke.refuse_missing(cell, test, out_dir)
-            _run_one(room, container, cell, test, events)
+            runs.append(_run_one(room, container, cell, test, events))
+    return tuple(runs)
 
 
 def _start(room: Room, cell: Cell) -> str:
@@ -84,7 +86,7 @@ def _start(room: Room, cell: Cell) -> str:
     return container
 
 
-def _run_one(room: Room, container: str, cell: Cell, test: Smoke, events: BuildEvents) -> None:
+def _run_one(room: Room, container: str, cell: Cell, test: Smoke, events: BuildEvents) -> SmokeRun:
     printed = _Printed(events=events)
     program = f"/out/{test.run[0]}"
     try:
@@ -94,7 +96,7 @@ def _run_one(room: Room, container: str, cell: Cell, test: Smoke, events: BuildE
             f"{cell.id}: smoke test `{' '.join(test.run)}` did not end within {room.watch.timeout_s:g} s",
             next_step="run it by hand; a smoke test is short and needs no input",
         ) from error
-    smoke.compare(cell, test, exit_code=code, stdout=bytes(printed.stdout), printed=bytes(printed.stderr))
+    return smoke.compare(cell, test, exit_code=code, stdout=bytes(printed.stdout), printed=bytes(printed.stderr))
 
 
 @dataclass(slots=True, kw_only=True)

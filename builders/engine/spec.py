@@ -11,6 +11,8 @@ from builders.model import Cell, Digest
 
 ISOLATION = "container: read-only root, private /tmp, no capabilities, no new privileges, not root, own limits"
 
+HOST_NAME = "relbuild"
+
 IDLE = ("sh", "-c", "mkdir -p /tmp/home && exec sleep infinity")
 """Keeps a container alive for the commands that run in it."""
 
@@ -58,7 +60,10 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """A container to make. A `loader` is never started: it only takes files into volumes."""
+    """A container to make. A `loader` is never started: it only takes files into volumes.
+
+    `cpu_set` names the CPUs that it sees, as the engine writes them; `memory_folders` are its own user's, and empty.
+    """
 
     image: ImageFacts
     volumes: tuple[Bound, ...]
@@ -71,6 +76,9 @@ class ContainerSpec:
     pids: int = 4096
     user: int = RECIPE_USER
     loader: bool = False
+    host_name: str = HOST_NAME
+    cpu_set: str = ""
+    memory_folders: tuple[str, ...] = ()
 
 
 def exact_env(spec: ContainerSpec) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 import stat
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from builders.copying import read_chunks
@@ -12,18 +12,26 @@ RECIPE_USER = 1000
 """The user and the group that recipes and smoke tests run as, inside containers only."""
 
 
-def folder_entry(name: str) -> Iterator[bytes]:
+def folder_entry(name: str, owner: int = RECIPE_USER) -> Iterator[bytes]:
     """Give an archive of one empty folder that the recipe's user owns."""
-    yield _header(name, tarfile.DIRTYPE, 0o755, owner=RECIPE_USER)
+    yield _header(name, tarfile.DIRTYPE, 0o755, owner=owner)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def programs(texts: Mapping[str, str]) -> Iterator[bytes]:
+def programs(texts: Mapping[str, str | bytes]) -> Iterator[bytes]:
     """Give an archive of small programs, by file name."""
     for name, text in sorted(texts.items()):
-        body = text.encode()
+        body = text.encode() if isinstance(text, str) else text
         yield _header(name, tarfile.REGTYPE, 0o755, size=len(body))
         yield body + bytes(-len(body) % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def file_of(name: str, size: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Give an archive of one file of `size` bytes."""
+    yield _header(name, tarfile.REGTYPE, 0o644, size=size)
+    yield from chunks
+    yield bytes(-size % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 

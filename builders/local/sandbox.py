@@ -19,6 +19,10 @@ _SYSTEM_FILES = ("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/e
 _NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl", "/etc/pip.conf")
 
 
+HOST_NAME = "relbuild"
+"""What bubblewrap's recipes see as the machine's name, unless their world has another."""
+
+
 class Isolation(StrEnum):
     """How far a recipe is kept apart, best first."""
 
@@ -38,13 +42,18 @@ class Bind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a sandboxed program has: its folders, its working folder, its environment."""
+    """What a sandboxed program has: its folders, its working folder, its environment.
+
+    Only bubblewrap gives it a host name and a user of its own; empty and None are the usual ones.
+    """
 
     binds: tuple[Bind, ...]
     cwd: str
     env: Mapping[str, str]
     network: bool = False
     memory_bytes: int = 0
+    host_name: str = ""
+    user: int | None = None
 
 
 @functools.cache
@@ -80,7 +89,9 @@ def _unshare(*, network: bool) -> list[str]:
 
 def _bubblewrap(room: Room) -> list[str]:
     argv = ["bwrap", "--unshare-all", *(["--share-net"] if room.network else [])]
-    argv += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", "relbuild"]
+    argv += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", room.host_name or HOST_NAME]
+    if room.user is not None:
+        argv += ["--unshare-user", "--uid", str(room.user), "--gid", str(room.user)]
     argv += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108  (a path inside the sandbox)
     for path in (*_SYSTEM, *_SYSTEM_FILES, *(_NETWORK_FILES if room.network else ())):
         argv += _system_path(path)

@@ -20,6 +20,9 @@ _INHERITED = frozenset(
 # A repository's own configuration may name programs; none of them is to run here.
 _NO_PROGRAMS = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 
+# A commit's archive is the same whoever makes it.
+_AS_COMMITTED = ("-c", "core.autocrlf=false", "-c", "core.attributesFile=/dev/null", "-c", "tar.umask=0022")
+
 _PROTOCOLS = ("-c", "protocol.allow=never", "-c", "protocol.https.allow=always", "-c", "protocol.ssh.allow=always",
               "-c", "protocol.file.allow=always")  # fmt: skip
 
@@ -34,9 +37,39 @@ def work_tree_files(folder: Path) -> tuple[bytes, ...]:
     return tuple(_files(os.fsencode(folder), b""))
 
 
-def export_commit(url: str, commit: str, *, repository: Path, archive: Path, project_root: Path) -> None:
+def archive_commit(folder: Path, commit: str, archive: Path) -> None:
+    """Write what a commit of the work tree's own repository has below `folder` as `git archive` does: a tar, anew.
+
+    export-ignore and export-subst count as the commit has them; settings of this machine do not. Raises
+    SourceUnavailable, ToolchainUnavailable.
+    """
+    kept = ("PATH", "HOME", "XDG_CONFIG_HOME")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    environment |= {"LC_ALL": "C", "GIT_ATTR_NOSYSTEM": "1", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    argv = ("git", *_NO_PROGRAMS, *_AS_COMMITTED, "archive", "--format=tar", f"--output={archive}", commit)
+    done = capture(argv, cwd=folder, env=environment, timeout_s=_FETCH_S)
+    if done.exit_code != 0:
+        raise SourceUnavailable(
+            f"git cannot archive the commit {escaped(commit)}: {_last_line(done)}",
+            next_step=f"`git archive {commit[:12]} | tar t` in that folder must work first",
+        )
+
+
+def top_of(folder: Path) -> Path | None:
+    """Give the top of the work tree that a folder lies in, or None."""
+    if not folder.is_dir():
+        return None
+    asked = _run(("rev-parse", "--show-toplevel"), folder)
+    top = os.fsdecode(asked.stdout.removesuffix(b"\n"))
+    return Path(top) if asked.exit_code == 0 and top else None
+
+
+def export_commit(
+    url: str, commit: str, *, repository: Path, archive: Path, project_root: Path, as_checkout: bool = False
+) -> None:
     """Fetch one commit into a new bare repository and write its files as a tar archive.
 
+    `as_checkout` takes what a work tree of it would hold: export-ignore and export-subst do not count.
     Raises SourceUnavailable where the repository does not give it, SourceMismatch where it is something else.
     """
     form = "sha256" if len(commit) == 64 else "sha1"  # noqa: PLR2004 - hexadecimal digits of an object name
@@ -53,6 +86,9 @@ def export_commit(url: str, commit: str, *, repository: Path, archive: Path, pro
             f"{shown_url(url)} has no commit {commit}" + (f"; that names the commit {name}" if name else ""),
             next_step="look at the history of that repository, and put the full name of a commit into matrix.toml",
         )
+    if as_checkout:
+        (repository / "info").mkdir(exist_ok=True)
+        (repository / "info" / "attributes").write_text("* -export-ignore -export-subst\n", encoding="ascii")
     _asked(_in(repository, ("archive", "--format=tar", f"--output={archive}", commit), project_root), url)
 
 

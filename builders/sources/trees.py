@@ -1,5 +1,6 @@
 """What a cell is built from: the outside sources that a matrix can name, and folders read by content."""
 
+import dataclasses
 import hashlib
 import os
 import stat
@@ -56,18 +57,30 @@ class ArchiveSource:
 OutsideSource = DebianSource | PypiSource | GitSource | ArchiveSource
 
 
-def read_tree(folder: Path, *, origin: str, exclude: Sequence[str] = ()) -> SourceTree:
+def read_tree(folder: Path, *, origin: str, exclude: Sequence[str] = (), by_git: bool = True) -> SourceTree:
     """Read a folder of a project: what git tracks or does not ignore, or every file outside a git work tree.
 
-    `exclude` names files and folders by their path below `folder`; `dist` at its top is always left out.
+    `exclude` names files and folders by their path below `folder`; `dist` at its top is always left out. Without
+    `by_git` no git is asked: an unpacked commit may lie in somebody else's work tree.
     Raises SourceUnavailable for whatever is not a plain file, a folder or a link that stays inside.
     """
-    left_out = tuple(os.fsencode(path.strip("/")) for path in (OUTPUT_FOLDER, *exclude))
-    tracked = git.work_tree_files(folder)
+    left_out = _left_out(exclude)
+    tracked = git.work_tree_files(folder) if by_git else ()
     # A file that was deleted and not yet committed is still on git's list.
     listed = (path for path in tracked if os.path.lexists(os.path.join(os.fsencode(folder), path)))  # noqa: PTH118
     paths = listed if tracked else _walk(folder)
     return _tree(folder, (path for path in paths if not _below_any(path, left_out)), origin)
+
+
+def part_digest(whole: SourceTree, folder: PurePosixPath, *, exclude: Sequence[str] = ()) -> Digest:
+    """Give the digest that `read_tree` would give a folder that holds just what this tree has below it."""
+    left_out = _left_out(exclude)
+    below = (
+        dataclasses.replace(file, path=file.path.relative_to(folder))
+        for file in whole.files
+        if file.path.is_relative_to(folder)
+    )
+    return _digest(file for file in below if not _below_any(os.fsencode(file.path), left_out))
 
 
 def read_whole(folder: Path, *, origin: str) -> SourceTree:
@@ -157,6 +170,10 @@ def _walk(folder: Path, below: bytes = b"") -> Iterator[bytes]:
     except OSError as error:
         place = escaped(os.path.join(os.fsencode(folder), below))  # noqa: PTH118 - bytes names
         raise SourceUnavailable(f"the source folder {place} cannot be read: {error.strerror}") from error
+
+
+def _left_out(exclude: Sequence[str]) -> tuple[bytes, ...]:
+    return tuple(os.fsencode(path.strip("/")) for path in (OUTPUT_FOLDER, *exclude))
 
 
 def _below_any(path: bytes, folders: Sequence[bytes]) -> bool:
