@@ -30,22 +30,27 @@ _FIRST_ZIP_TIME, _LAST_ZIP_TIME = 315532800, 4354819198  # 1980-01-01 and 2107-1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A file to pack. `sha256` is what its bytes must be, or empty where nobody knows yet."""
+    """A file to pack. `sha256` is what its bytes must be, or empty where nobody knows yet.
+
+    `link` is the text of a symbolic link, which has no content of its own.
+    """
 
     name: PurePosixPath
     content: Path | bytes
     executable: bool = False
     sha256: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackedFile:
-    """What went into an archive, by its name below the root folder."""
+    """What went into an archive, by its name below the root folder. A link's bytes are its text."""
 
     name: PurePosixPath
     size_bytes: int
     sha256: str
     executable: bool
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +71,7 @@ def write_tar_gz(path: Path, root_dir: str, members: Sequence[Member], epoch: in
 
     Raises StagingError where two members have one name or one has other bytes than it promises.
     """
-    ordered = _ordered(members)
+    ordered = in_order(members)
     files: list[PackedFile] = []
     with new_file(path, executable=False) as descriptor:
         digests = copy_hashed(_gzipped(_tar(root_dir, ordered, epoch, files)), descriptor)
@@ -78,7 +83,7 @@ def write_zip(path: Path, root_dir: str, members: Sequence[Member], epoch: int) 
     files: list[PackedFile] = []
     with new_file(path, executable=False) as descriptor, os.fdopen(os.dup(descriptor), "w+b") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
-            files.extend(_add_to_zip(archive, root_dir, member, epoch) for member in _ordered(members))
+            files.extend(_add_to_zip(archive, root_dir, member, epoch) for member in in_order(members))
         file.flush()
         digests = _hash_again(file)
     return Packed(digests=digests, files=tuple(files))
@@ -95,7 +100,8 @@ def write_plain(path: Path, member: Member) -> Packed:
 # --- members -----------------------------------------------------------------------------------------------------
 
 
-def _ordered(members: Iterable[Member]) -> list[Member]:
+def in_order(members: Iterable[Member]) -> list[Member]:
+    """Sort members by name. Raises StagingError where two are one name on some file systems."""
     ordered = sorted(members, key=lambda member: str(member.name).encode())
     seen: dict[str, PurePosixPath] = {}
     for member in ordered:
@@ -156,6 +162,14 @@ class _Content:
                             next_step="run again; `--clean` builds the cell anew")  # fmt: skip
 
 
+def _packed_link(member: Member) -> PackedFile:
+    text = member.link.encode()
+    return PackedFile(
+        name=member.name, size_bytes=len(text), sha256=hashlib.sha256(text).hexdigest(), executable=False,
+        link=member.link,
+    )  # fmt: skip
+
+
 # --- tar ---------------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +184,10 @@ def _tar(root_dir: str, members: Iterable[Member], epoch: int, files: list[Packe
         if member is None:
             yield _tar_header(name, tarfile.DIRTYPE, 0o755, 0, epoch)
             continue
+        if member.link:
+            yield _tar_header(name, tarfile.SYMTYPE, 0o777, 0, epoch, link=member.link)
+            files.append(_packed_link(member))
+            continue
         content = _Content(member)
         yield _tar_header(name, tarfile.REGTYPE, 0o755 if member.executable else 0o644, content.size_bytes, epoch)
         yield from content.chunks()
@@ -178,9 +196,9 @@ def _tar(root_dir: str, members: Iterable[Member], epoch: int, files: list[Packe
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _tar_header(name: PurePosixPath, kind: bytes, mode: int, size: int, epoch: int) -> bytes:
+def _tar_header(name: PurePosixPath, kind: bytes, mode: int, size: int, epoch: int, *, link: str = "") -> bytes:
     entry = tarfile.TarInfo(str(name))
-    entry.type, entry.mode, entry.size, entry.mtime = kind, mode, size, epoch
+    entry.type, entry.mode, entry.size, entry.mtime, entry.linkname = kind, mode, size, epoch, link
     return entry.tobuf(tarfile.PAX_FORMAT, "utf-8")
 
 
@@ -196,11 +214,15 @@ def _gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _add_to_zip(archive: zipfile.ZipFile, root_dir: str, member: Member, epoch: int) -> PackedFile:
-    content = _Content(member)
     when = time.gmtime(min(max(epoch, _FIRST_ZIP_TIME), _LAST_ZIP_TIME))
     info = zipfile.ZipInfo(f"{root_dir}/{member.name}", date_time=when[:6])
     info.compress_type = zipfile.ZIP_DEFLATED
     info.create_system = _UNIX
+    if member.link:
+        info.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(info, member.link.encode())
+        return _packed_link(member)
+    content = _Content(member)
     info.external_attr = (stat.S_IFREG | (0o755 if member.executable else 0o644)) << 16
     info.file_size = content.size_bytes
     with archive.open(info, "w") as to:

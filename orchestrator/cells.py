@@ -23,7 +23,7 @@ from typing import Any
 from builders.errors import BuildError
 from builders.hashing import file_sha256
 from builders.local.local_builder import remove_folder
-from builders.model import BuiltFile, Cell, CellKey, SmokeHow, SmokeResult
+from builders.model import BuiltFile, Cell, CellKey, SmokeHow, SmokeResult, SmokeRun
 from builders.names import escaped, unsafe_reason
 from orchestrator.model import Finding, GateRules, Verdict
 
@@ -104,11 +104,8 @@ class CellStore:
         if data is None or data.get("of") != _checks_key(cell, rules):
             return None
         try:
-            smoke = data["smoke"]
-            return KeptChecks(
-                findings=tuple(_finding(entry) for entry in data["findings"]),
-                smoke=SmokeResult(how=SmokeHow(smoke["how"]), tests=smoke["tests"], note=smoke["note"]),
-            )
+            findings = tuple(_finding(entry) for entry in data["findings"])
+            return KeptChecks(findings=findings, smoke=_smoke(data["smoke"]))
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
@@ -190,6 +187,15 @@ def _documents(folder: Path, entries: Sequence[Mapping[str, Any]]) -> dict[str, 
             raise ValueError(name)
         documents[name] = content
     return documents
+
+
+def _smoke(entry: Mapping[str, Any]) -> SmokeResult:
+    """Read what smoke tests gave. Raises KeyError where it was kept before outputs were: they run again."""
+    runs = tuple(
+        SmokeRun(run=tuple(each["run"]), exit=int(each["exit"]), stdout_sha256=str(each["stdout_sha256"]))
+        for each in entry["runs"]
+    )
+    return SmokeResult(how=SmokeHow(entry["how"]), tests=entry["tests"], note=entry["note"], runs=runs)
 
 
 def _finding(entry: Mapping[str, Any]) -> Finding:

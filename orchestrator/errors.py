@@ -8,6 +8,8 @@ RelbuildError
       +-- UnknownName     14   a target or product was asked for that nobody declared
       +-- NothingToDo     15   the selection holds no cell
       +-- VersionUnknown  17   the project's version or commit time cannot be told
+      +-- CiInvalid          114  a workflow cannot be read, or there is no [ci]
+      +-- CiDrift            115  a workflow does something else than matrix.toml says
  +-- StagingError         27   the staged release cannot be written or does not hold together
  +-- BestEffortFailed     28   only best-effort cells were asked for, and none of them was built
  +-- VerificationError    40   a release or its evidence does not hold, for several reasons at once
@@ -56,6 +58,20 @@ RelbuildError
       +-- RebuildFailed      62   a rebuild ended without the artifact
       +-- OriginUnavailable  63   the source or the toolchain of a release cannot be had at its digest
       +-- NothingReproduced  64   every artifact was skipped: nothing was proved
+ +-- ShardError          100  shards cannot be built, read or merged
+      +-- PlanInvalid        101  a plan file is missing, or no plan
+      +-- ProgramDrift       102  another version of relbuild than the plan's
+      +-- ConfigDrift        103  another matrix.toml than the plan's
+      +-- CommitDrift        104  another commit than the plan's
+      +-- DirtyDrift         105  a changed working tree where the plan's was clean, or the other way round
+      +-- SourceDrift        106  a product's source has other bytes than the plan's
+      +-- ToolchainDrift     107  another toolchain, placement or isolation than the plan's
+      +-- CellMissing        108  a required cell of the plan is in no shard
+      +-- CellTwice          109  a cell is in two shards
+      +-- OtherPlan          110  a shard was built of another plan
+      +-- ShardTampered      111  a file of a shard is missing, foreign, or has other bytes than its list
+      +-- ShardUnsigned      112  a shard has no signature
+      +-- ShardUntrusted     113  a shard's signature does not fit, or its key may not sign shards
  +-- NotReady             92   `doctor` found something that stops the run
 """
 
@@ -115,6 +131,14 @@ class NothingToDo(ConfigError):
 
 class VersionUnknown(ConfigError):
     exit_code = 17
+
+
+class CiInvalid(ConfigError):
+    exit_code = 114
+
+
+class CiDrift(ConfigError):
+    exit_code = 115
 
 
 class StagingError(RelbuildError):
@@ -261,6 +285,65 @@ class OriginUnavailable(ReproductionFailed):
 
 class NothingReproduced(ReproductionFailed):
     exit_code = 64
+
+
+# --- many machines ----------------------------------------------------------------------------------------------
+
+
+class ShardError(RelbuildError):
+    exit_code = 100
+
+
+class PlanInvalid(ShardError):
+    exit_code = 101
+
+
+class ProgramDrift(ShardError):
+    exit_code = 102
+
+
+class ConfigDrift(ShardError):
+    exit_code = 103
+
+
+class CommitDrift(ShardError):
+    exit_code = 104
+
+
+class DirtyDrift(ShardError):
+    exit_code = 105
+
+
+class SourceDrift(ShardError):
+    exit_code = 106
+
+
+class ToolchainDrift(ShardError):
+    exit_code = 107
+
+
+class CellMissing(ShardError):
+    exit_code = 108
+
+
+class CellTwice(ShardError):
+    exit_code = 109
+
+
+class OtherPlan(ShardError):
+    exit_code = 110
+
+
+class ShardTampered(ShardError):
+    exit_code = 111
+
+
+class ShardUnsigned(ShardError):
+    exit_code = 112
+
+
+class ShardUntrusted(ShardError):
+    exit_code = 113
 
 
 # --- publication -------------------------------------------------------------------------------------------------

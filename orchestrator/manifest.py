@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Self, assert_never
 
-from builders.model import Cell
+from builders.model import Cell, Digest
 from orchestrator.archive import COMPRESSOR, Packed
 from orchestrator.canonical import Json, canonical_json
 from orchestrator.model import (
@@ -79,13 +79,27 @@ class StagedArtifact:
     format: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedSource:
+    """A source archive: of which commit, the digest of all its files, and what its configuration is called."""
+
+    artifact: Artifact
+    commit: str
+    tree: Digest
+    matrix: str
+    wrapped_in: str
+    format: str
+
+
+Staged = StagedArtifact | StagedSource
+
 _DIGESTS: dict[str, Callable[[Artifact], str]] = {
     "sha256": lambda artifact: artifact.sha256,
     "sha512": lambda artifact: artifact.sha512,
 }
 
 
-def checksums(artifacts: Sequence[StagedArtifact], documents: Sequence[Document], algorithm: str) -> bytes:
+def checksums(artifacts: Sequence[Staged], documents: Sequence[Document], algorithm: str) -> bytes:
     """Write what `sha256sum -c --strict` reads: digest, two spaces, base name, LF, sorted by name."""
     digest_of = _DIGESTS[algorithm]
     lines = [(str(staged.artifact.path), digest_of(staged.artifact)) for staged in artifacts]
@@ -94,9 +108,7 @@ def checksums(artifacts: Sequence[StagedArtifact], documents: Sequence[Document]
     return "".join(f"{digest}  {name}\n" for name, digest in lines).encode()
 
 
-def manifest(
-    artifacts: Sequence[StagedArtifact], documents: Sequence[Document], report: BuildReport, matrix: Matrix
-) -> bytes:
+def manifest(artifacts: Sequence[Staged], documents: Sequence[Document], report: BuildReport, matrix: Matrix) -> bytes:
     """Write manifest.json: what was released, and how each artifact was made."""
     plan = report.plan
     return canonical_json(
@@ -114,7 +126,7 @@ def manifest(
     )
 
 
-def goreleaser_artifacts(artifacts: Sequence[StagedArtifact], plan: Plan) -> bytes:
+def goreleaser_artifacts(artifacts: Sequence[Staged], plan: Plan) -> bytes:
     """Write artifacts.json in the shape of GoReleaser's dist/artifacts.json, paths relative to the project."""
     below = f"dist/staging/{plan.version}"
     sums: list[Json] = [
@@ -127,16 +139,35 @@ def goreleaser_artifacts(artifacts: Sequence[StagedArtifact], plan: Plan) -> byt
 # --- the manifest ------------------------------------------------------------------------------------------------
 
 
-def _entry(staged: StagedArtifact, matrix: Matrix) -> dict[str, Json]:
+def _entry(staged: Staged, matrix: Matrix) -> dict[str, Json]:
     artifact = staged.artifact
     entry: dict[str, Json] = {
         "path": str(artifact.path),
         "kind": artifact.kind.value,
-        "product": artifact.product,
-        "target": artifact.target,
         "size": artifact.size_bytes,
         "sha256": artifact.sha256,
         "sha512": artifact.sha512,
+    }
+    match staged:
+        case StagedArtifact():
+            return entry | _built_entry(staged, matrix)
+        case StagedSource():
+            return entry | {
+                "compressor": COMPRESSOR,
+                "root": staged.wrapped_in,
+                "commit": staged.commit,
+                "tree": staged.tree,
+                "matrix": staged.matrix,
+            }
+        case _:
+            assert_never(staged)
+
+
+def _built_entry(staged: StagedArtifact, matrix: Matrix) -> dict[str, Json]:
+    artifact = staged.artifact
+    entry: dict[str, Json] = {
+        "product": artifact.product,
+        "target": artifact.target,
         "made": _made(staged.built, matrix),
     }
     if artifact.kind is ArtifactKind.ARCHIVE:
@@ -173,7 +204,14 @@ def _made(built: Built, matrix: Matrix) -> dict[str, Json]:
         "isolation": neutral(cell.toolchain.isolation, names),
         "toolchain": {"name": cell.toolchain.name, "digest": cell.toolchain.identity},
         "source": {"digest": cell.source.digest, "origin": neutral(cell.source.origin, names)},
-        "smoke": {"how": smoke.how.value, "tests": smoke.tests, "note": neutral(smoke.note, names)},
+        "smoke": {
+            "how": smoke.how.value,
+            "tests": smoke.tests,
+            "note": neutral(smoke.note, names),
+            "runs": [
+                {"run": list(each.run), "exit": each.exit, "stdout_sha256": each.stdout_sha256} for each in smoke.runs
+            ],
+        },
         "findings": [
             {
                 "path": str(finding.path),
@@ -210,9 +248,26 @@ def _absent_cell(cell: Cell, why: str) -> tuple[str, bool, str]:
 
 # Numbers and names of internal/artifact/artifact.go of GoReleaser 1.17 and later.
 _ARCHIVE, _BINARY, _FILE, _CHECKSUM = (1, "Archive"), (2, "Binary"), (3, "File"), (12, "Checksum")
+_SOURCE = (15, "Source")
 
 
-def _goreleaser_entry(staged: StagedArtifact, below: str) -> dict[str, Json]:
+def _goreleaser_entry(staged: Staged, below: str) -> dict[str, Json]:
+    match staged:
+        case StagedArtifact():
+            return _goreleaser_built(staged, below)
+        case StagedSource(artifact=artifact):
+            return {
+                "name": str(artifact.path),
+                "path": f"{below}/{artifact.path}",
+                "internal_type": _SOURCE[0],
+                "type": _SOURCE[1],
+                "extra": {"Checksum": f"sha256:{artifact.sha256}", "Format": staged.format},
+            }
+        case _:
+            assert_never(staged)
+
+
+def _goreleaser_built(staged: StagedArtifact, below: str) -> dict[str, Json]:
     artifact, target = staged.artifact, staged.built.cell.target
     number, name = _ARCHIVE if staged.wrapped_in else _BINARY if staged.executable else _FILE
     extra: dict[str, Json] = {"Checksum": f"sha256:{artifact.sha256}", "ID": artifact.product}

@@ -15,8 +15,11 @@ from builders.sources import GitSource as GitSource  # noqa: PLC0414
 from builders.sources import OutsideSource as OutsideSource  # noqa: PLC0414
 from builders.sources import PypiSource as PypiSource  # noqa: PLC0414
 from builders.targets import Target
+from orchestrator.ci_rules import CiRules
 from orchestrator.publishing_rules import PublishingRules
+from orchestrator.reproduction_rules import ReproductionRules
 from orchestrator.signing_rules import SigningRules
+from orchestrator.validation_rules import ValidationRules
 
 # --- the configuration -------------------------------------------------------------------------------------------
 
@@ -29,6 +32,11 @@ class VersionFile:
     pattern: str
 
 
+class ArchiveFormat(StrEnum):
+    TAR_GZ = "tar.gz"
+    ZIP = "zip"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
     """`version` is a literal, a VersionFile, or None for "git"."""
@@ -39,6 +47,8 @@ class Project:
     homepage: str = ""
     description: str = ""
     maintainer: str = ""
+    source_archive: tuple[ArchiveFormat, ...] | None = None
+    """The forms that the source archive is wanted in; None takes tar.gz where there can be one."""
 
 
 class PlacementWish(StrEnum):
@@ -48,11 +58,6 @@ class PlacementWish(StrEnum):
     NATIVE = "native"
     CROSS = "cross"
     EMULATE = "emulate"
-
-
-class ArchiveFormat(StrEnum):
-    TAR_GZ = "tar.gz"
-    ZIP = "zip"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +164,9 @@ class Matrix:
     policy: PolicyRules = PolicyRules()
     signing: SigningRules | None = None
     repository: PublishingRules | None = None
+    reproduce: ReproductionRules | None = None
+    validation: ValidationRules | None = None
+    ci: CiRules = field(default_factory=CiRules)
 
 
 # --- the plan and what came of it --------------------------------------------------------------------------------
@@ -260,6 +268,8 @@ class BuildReport:
 class ArtifactKind(StrEnum):
     ARCHIVE = "archive"
     FILE = "file"
+    SOURCE = "source"
+    """An archive of the commit itself: no product, no target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,26 @@
 """Matrix, selection and what was seen of the world -> Plan. Nothing here reads or writes anything."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from builders.errors import ToolchainUnavailable
-from builders.model import Cell, CellKey, CommandRecipe, Libc, LibcKind, Mount, Placement, Recipe, SourceTree, Toolchain
+from builders.model import (
+    Cell,
+    CellKey,
+    CommandRecipe,
+    Libc,
+    LibcKind,
+    Mount,
+    OutputPattern,
+    Placement,
+    Recipe,
+    SourceTree,
+    Toolchain,
+)
 from builders.targets import Target, near
 from orchestrator.errors import UnknownName
 from orchestrator.model import CacheState, LeftOut, Matrix, PlacementWish, Plan, PlannedCell, Product
@@ -15,8 +28,8 @@ from orchestrator.model import CacheState, LeftOut, Matrix, PlacementWish, Plan,
 KEY_SCHEMA = 2
 """Raised when a builder starts to give other bytes for the same cell."""
 
-FindToolchain = Callable[[str, Recipe, Target, Libc, Placement], Toolchain]
-"""(builder name, recipe, target, libc, placement) -> Toolchain, or ToolchainUnavailable."""
+FindToolchain = Callable[[str, Product, Target, Libc, Placement], Toolchain]
+"""(builder name, product, target, libc, placement) -> Toolchain, or ToolchainUnavailable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +57,11 @@ class World:
     find_toolchain: FindToolchain
     is_cached: Callable[[CellKey], bool]
     estimate: Callable[[Cell], float | None]
+    hosts: Mapping[str, Target] = field(default_factory=dict)
+    """By target: machines that are not `host`, where that target's cells are built."""
+
+    def host_of(self, target: Target) -> Target:
+        return self.hosts.get(target.name, self.host)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +79,7 @@ def select(matrix: Matrix, selection: Selection) -> Iterator[tuple[Product, Targ
     for name in selection.products:
         if name not in known:
             raise _unknown("product", name, near(name, known), "`relbuild plan` lists the products")
-    wanted = _wanted_targets(matrix, selection.targets)
+    wanted = wanted_targets(matrix, selection.targets)
     used = {name for product in matrix.products for name in product.targets}
     for name in wanted or ():
         if name not in used:
@@ -105,16 +123,16 @@ def cell_key(cell: Cell) -> CellKey:
     material = {
         "schema": KEY_SCHEMA,
         "product": cell.product,
-        "target": dataclasses.asdict(cell.target),
-        "recipe": [type(cell.recipe).__name__, _plain(dataclasses.asdict(cell.recipe))],
+        "target": _fields(cell.target),
+        "recipe": [type(cell.recipe).__name__, _fields(cell.recipe)],
         "placement": cell.placement,
         "builder": cell.builder,
         "toolchain": [cell.toolchain.identity, cell.toolchain.isolation],
-        "libc": dataclasses.asdict(cell.libc),
+        "libc": _fields(cell.libc),
         "source": cell.source.digest,
         "mounts": [[str(mount.at), mount.tree.digest] for mount in cell.mounts],
         "env": dict(cell.env),
-        "outputs": [dataclasses.asdict(pattern) for pattern in cell.outputs],
+        "outputs": [_fields(pattern) for pattern in cell.outputs],
         "network": cell.network,
         "version": cell.version,
         "epoch": cell.epoch,
@@ -123,8 +141,14 @@ def cell_key(cell: Cell) -> CellKey:
     return CellKey(hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest())
 
 
-def _wanted_targets(matrix: Matrix, asked: tuple[str, ...]) -> frozenset[str] | None:
-    """Give canonical names, or None for all of them."""
+@functools.lru_cache(maxsize=4096)
+def _fields(value: Target | Recipe | Libc | OutputPattern) -> object:
+    """Take a value apart. Thousands of cells share a few of each, and taking one apart is most of what a key costs."""
+    return _plain(dataclasses.asdict(value))
+
+
+def wanted_targets(matrix: Matrix, asked: tuple[str, ...]) -> frozenset[str] | None:
+    """Give canonical names, or None for all of them. Raises UnknownName with a suggestion."""
     if not asked or "all" in asked:
         return None
     by_name = {alias: row.name for row in matrix.targets.values() for alias in (row.name, *row.aliases)}
@@ -180,8 +204,9 @@ def _ways(product: Product, target: Target, world: World) -> Iterator[_Way]:
 
 
 def _possible_ways(recipe: Recipe, target: Target, world: World) -> Iterator[_Way]:
-    native = world.host.name == target.name
-    host = f"this machine is {world.host.name}"
+    where = world.host_of(target)
+    native = where.name == target.name
+    host = f"this machine is {where.name}"
     compiler = Placement.NATIVE if native else Placement.CROSS
     if world.engine == "local":
         if isinstance(recipe, CommandRecipe):
@@ -211,7 +236,7 @@ def _no_way(product: Product, target: Target, world: World) -> ToolchainUnavaila
 
 def _cell(matrix: Matrix, product: Product, target: Target, way: _Way, world: World) -> Cell:
     libc = _floored(matrix, product, target)
-    toolchain = world.find_toolchain(way.builder, product.recipe, target, libc, way.placement)
+    toolchain = world.find_toolchain(way.builder, product, target, libc, way.placement)
     cell = Cell(
         product=product.name,
         target=target,

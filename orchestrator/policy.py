@@ -106,6 +106,10 @@ def enforce(policy: PublicationPolicy, evidence: PolicyEvidence, rules: Mapping[
     )
 
 
+_WAY_OUT: Final = "mend them; or name a waiver with its reason in the policy, if you may"
+_NO_WAIVER: Final = "a version that is taken stays so, and no waiver lifts that: publish under the next number"
+
+
 def refuse_broken(outcomes: Sequence[RuleOutcome]) -> None:
     """Raise the error of the only kind of broken rule, PolicyViolation for several, or where there is no outcome."""
     if not outcomes:
@@ -118,7 +122,7 @@ def refuse_broken(outcomes: Sequence[RuleOutcome]) -> None:
     lines = "\n".join(f"  {each.rule}: {each.text}" for each in broken)
     raise kind(
         f"the policy refuses this release for {len(broken)} reason{'s' if len(broken) != 1 else ''}:\n{lines}",
-        next_step="mend them; or name a waiver with its reason in the policy, if you may",
+        next_step=_WAY_OUT if all(each.rule != IMMUTABILITY for each in broken) else _NO_WAIVER,
     )
 
 
@@ -198,7 +202,7 @@ def _gate(name: str) -> Look:
         if failed or report.passed is not True or report.exit_code != 0:
             why = ", ".join(failed) or f"exit code {report.exit_code}"
             return Broken(text=f"{name} failed ({why}) {report.text}".strip())
-        return Held(text=f"{len(report.checks)} checks of {name} passed")
+        return Held(text=f"{len(report.checks)} checks of {name} passed {report.text}".strip())
 
     return look
 
@@ -215,10 +219,13 @@ def _plain(evidence: PolicyEvidence) -> list[PublishedArtifact]:
     return [each for each in evidence.artifacts if not (each.encrypted and f"{each.path}.age" in evidence.files)]
 
 
-def _each(what: str, has: Callable[[PublishedArtifact], bool]) -> Look:
+def _each(what: str, has: Callable[[PublishedArtifact], bool], *, sources: bool = False) -> Look:
+    """Look at each artifact that was built, and at source archives where `sources` is set."""
+
     def look(_: PublicationPolicy, evidence: PolicyEvidence) -> Verdict:
-        missing = sorted(each.path for each in evidence.artifacts if has(each) is not True)
-        if not evidence.artifacts:
+        asked = [each for each in evidence.artifacts if sources or each.source is not True]
+        missing = sorted(each.path for each in asked if has(each) is not True)
+        if not asked:
             return Broken(text="there is no artifact")
         return Broken(text=f"no {what}: {', '.join(missing)}") if missing else Held(text=f"each has its {what}")
 
@@ -260,7 +267,11 @@ RULES: Final[Mapping[str, Rule]] = {
         Rule(name="sbom", error=MetadataMissing, look=_each("SBOM", lambda each: each.sbom)),
         Rule(name="provenance", error=MetadataMissing, look=_each("provenance", lambda each: each.provenance)),
         Rule(name="signatures", error=SignatureRequired, look=_signed),
-        Rule(name="encryption", error=EncryptionRequired, look=_each("encrypted copy", lambda each: each.encrypted)),
+        Rule(
+            name="encryption",
+            error=EncryptionRequired,
+            look=_each("encrypted copy", lambda each: each.encrypted, sources=True),
+        ),
         Rule(name="targets", error=PolicyViolation, look=_targets),
         Rule(name="ci", error=PolicyViolation, look=_gate("ci")),
         Rule(name="reproducibility", error=PolicyViolation, look=_gate("reproducibility")),

@@ -26,13 +26,17 @@ class GateReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedArtifact:
-    """An artifact of the manifest, and which documents and signatures about it are there and hold."""
+    """An artifact of the manifest, and which documents and signatures about it are there and hold.
+
+    `source` is one that nothing built: an archive of the commit, which the manifest alone describes.
+    """
 
     path: str
     target: str
     sbom: bool
     provenance: bool
     encrypted: bool
+    source: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

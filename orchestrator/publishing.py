@@ -15,9 +15,10 @@ from orchestrator import verify
 from orchestrator.errors import PublicationError, TooFewSignatures, VerificationRequired
 from orchestrator.events import Observer
 from orchestrator.policy import Judgement, PublicationPolicy, enforce, refuse_broken
+from orchestrator.policy_evidence import GateReport
 from orchestrator.publication import AUDIT, INDEX, IndexKeys, Promotion, PublicationState, RuleOutcome, StageTime
 from orchestrator.publish.claims import Claimed, Free, Published, Standing, Taken, refused, standing, why_taken
-from orchestrator.publish.desk import STAGES, Terms
+from orchestrator.publish.desk import STAGES, Terms, seam_errors
 from orchestrator.publish.entries import verification_json
 from orchestrator.publish.index_keys import RepositoryTrust
 from orchestrator.publish.journal import Attempt, append_attempt
@@ -26,10 +27,11 @@ from orchestrator.publish.promote import promote
 from orchestrator.publish.recover import recover
 from orchestrator.publish.report import PublicationReport, report_of
 from orchestrator.publish.version_names import checked_version
-from orchestrator.publishing_evidence import OUR_RULES, Candidate, Validation, gather, read_candidate
+from orchestrator.publishing_evidence import OUR_RULES, Candidate, gather, read_candidate
 from orchestrator.repositories.interface import Repository
 from orchestrator.repositories.preview import PreviewRepository, Write
 from orchestrator.trust import ENCRYPTED, VerificationResult, VerifiedRelease
+from orchestrator.validation_evidence import Validation
 from orchestrator.verify.trust_root import TrustRoot
 
 
@@ -47,6 +49,10 @@ class Request:
     verified: VerifiedRelease | None = None
     earlier: VerificationResult | None = None
     validation: Validation | None = None
+    validate: Callable[[], Validation] | None = None
+    """Makes the validation where none was brought along, once the release is verified."""
+    reproduction: GateReport | None = None
+    """What rebuilders said, where the policy asks for it."""
     dry_run: bool = False
 
 
@@ -79,13 +85,14 @@ class _Seen:
 
     version: str
     result: VerificationResult | None = None
+    validation: Validation | None = None
     judgement: Judgement | None = None
     notes: list[str] = field(default_factory=list)
 
 
 def publish(request: Request, press: Press) -> Attempted:
     """Publish a release, and give what became of it, whatever that was. Raises nothing but defects of telling it."""
-    seen = _Seen(version=request.version or request.folder.name)
+    seen = _Seen(version=request.version or request.folder.name, validation=request.validation)
     preview = PreviewRepository(press.repository) if request.dry_run else None
     outcome: Promotion | BaseException
     try:
@@ -125,6 +132,7 @@ def open_claims(repository: Repository, trust: TrustRoot, now: datetime) -> tupl
 # --- the order ---------------------------------------------------------------------------------------------------
 
 
+@seam_errors()
 def _promoted(request: Request, press: Press, seen: _Seen) -> Promotion:
     checked_version(seen.version, timestamped=press.terms.timestamped)
     candidate = read_candidate(request.folder)
@@ -135,12 +143,16 @@ def _promoted(request: Request, press: Press, seen: _Seen) -> Promotion:
         )
     result, verified = _judged(request, press, candidate)
     seen.version, seen.result = candidate.staged.version, result
+    if verified is not None and request.validate is not None and request.validation is None:
+        seen.validation = request.validate()
+    seen.notes += [f"validation let pass {each}" for each in (seen.validation.waived if seen.validation else ())]
     trust = RepositoryTrust(trust=press.trust, now=press.now())
     earlier = _earlier(press.repository, trust, seen.version)
     taken = _why_taken(earlier, candidate)
     evidence = gather(
         candidate, result, attested=press.trust.attesting(press.now()) > 0, taken=taken,
-        required=request.required_targets, validation=request.validation, earlier=request.earlier,
+        required=request.required_targets, validation=seen.validation, earlier=request.earlier,
+        reproduction=request.reproduction,
     )  # fmt: skip
     seen.judgement = enforce(request.policy, evidence, OUR_RULES)
     if taken and len(seen.judgement.errors) == 1:
@@ -155,7 +167,7 @@ def _promoted(request: Request, press: Press, seen: _Seen) -> Promotion:
         press.repository.probe()
     terms = dataclasses.replace(
         press.terms, policy_mode=request.policy.mode,
-        validation=request.validation.listed if request.validation else None,
+        validation=seen.validation.listed if seen.validation else None,
         metadata={"project": candidate.project, "commit": candidate.commit},
     )  # fmt: skip
     keys = press.open_keys()
@@ -257,7 +269,7 @@ def _report(
     return report_of(
         seen.version, outcome, repository=press.repository.location, policy_mode=request.policy.mode,
         verification=verification_json(seen.result) if seen.result else {},
-        validation=request.validation.listed if request.validation else None,
+        validation=seen.validation.listed if seen.validation else None,
         warnings=(*(judgement.warnings if judgement else ()), *seen.notes),
         errors=(*(judgement.errors if judgement else ()), *(failures(seen.result) if seen.result else ())),
     )  # fmt: skip

@@ -9,52 +9,21 @@ from typing import Any, Final, Never
 from builders.errors import RelbuildError
 from builders.names import escaped
 from orchestrator import verify
-from orchestrator.canonical import Json
-from orchestrator.errors import MetadataMissing, ValidationRequired, VerificationRequired
+from orchestrator.errors import MetadataMissing, VerificationRequired
 from orchestrator.manifest import MANIFEST, DocumentKind
-from orchestrator.model import StagedRelease
+from orchestrator.model import ArtifactKind, StagedRelease
 from orchestrator.policy import RULES, Broken, Held, PublicationPolicy, Rule, Verdict
 from orchestrator.policy_evidence import GateReport, PolicyEvidence, PublishedArtifact
 from orchestrator.staged import StagedDocument, read_documents, read_staged
 from orchestrator.trust import ARMOR, ATTESTATION, BUNDLE, ENCRYPTED, Check, VerificationResult
-from orchestrator.verify.json_strict import (
-    SHA256,
-    BadJson,
-    boolean,
-    check,
-    exactly,
-    integer,
-    map_of,
-    parse,
-    record,
-    text,
-)
+from orchestrator.validation_evidence import Validation
+from orchestrator.verify.json_strict import BadJson
 
-VALIDATION_SCHEMA: Final = "relbuild/validation/v1"
 ARTIFACT_SIGNATURES: Final = "artifact signatures"
 """A rule that `--require-signatures` turns on, beside "signatures", which the manifest's fulfil."""
 
 _MAX_BYTES: Final = 64 << 20
-_NAMES = r"[a-z][a-z0-9_]{0,63}"
-_VALIDATION = record(
-    {
-        "schema": exactly(VALIDATION_SCHEMA),
-        "subject": SHA256,
-        "passed": boolean,
-        "exit_code": integer,
-        "timestamp": text(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", "time"),
-        "checks": map_of(boolean, keys=_NAMES),
-    }
-)
 _DOCUMENTED: Final = (DocumentKind.SPDX, DocumentKind.CYCLONEDX)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validation:
-    """What a validation found, for the policy and for the index (the seed's flat form)."""
-
-    report: GateReport
-    listed: Mapping[str, Json]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,25 +71,6 @@ def read_verification(path: Path) -> VerificationResult:
         _unreadable(path, error, VerificationRequired)
 
 
-def read_validation(path: Path) -> Validation:
-    """Read what a validation found. Raises ValidationRequired."""
-    try:
-        value = check(parse(_content(path), _MAX_BYTES), _VALIDATION)
-    except BadJson as error:
-        raise ValidationRequired(
-            f"{escaped(str(path))} is no validation result: it {error}", next_step=f"give one of {VALIDATION_SCHEMA}"
-        ) from None
-    except OSError as error:
-        _unreadable(path, error, ValidationRequired)
-    checks: Mapping[str, bool] = value["checks"]
-    report = GateReport(
-        subject=value["subject"], passed=value["passed"], text="", exit_code=value["exit_code"],
-        checks=tuple(sorted(checks.items())),
-    )  # fmt: skip
-    listed = {**checks, "passed": value["passed"], "timestamp": value["timestamp"]}
-    return Validation(report=report, listed=listed)
-
-
 def _content(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_MAX_BYTES)
@@ -135,7 +85,7 @@ def _unreadable(path: Path, error: OSError, kind: type[RelbuildError]) -> Never:
 
 def gather(
     candidate: Candidate, result: VerificationResult, *, attested: bool, taken: str, required: frozenset[str],
-    validation: Validation | None, earlier: VerificationResult | None,
+    validation: Validation | None, earlier: VerificationResult | None, reproduction: GateReport | None = None,
 ) -> PolicyEvidence:  # fmt: skip
     """Gather what the rules look at. `attested`: some trusted key can sign provenance, so that somebody must have."""
     staged = candidate.staged
@@ -144,25 +94,28 @@ def gather(
     held = files - failed
     documents = {(each.of, each.kind) for each in candidate.documents if str(each.path) in held}
 
-    def about(name: str, target: str) -> PublishedArtifact:
+    def about(name: str, target: str, kind: ArtifactKind) -> PublishedArtifact:
         statement = (name, DocumentKind.PROVENANCE) in documents
         return PublishedArtifact(
             path=name, target=target, sbom=all((name, kind) in documents for kind in _DOCUMENTED),
             provenance=statement and (not attested or f"{name}{ATTESTATION}" in held),
-            encrypted=f"{name}{ENCRYPTED}" in held,
+            encrypted=f"{name}{ENCRYPTED}" in held, source=kind is ArtifactKind.SOURCE,
         )  # fmt: skip
 
     return PolicyEvidence(
         version=staged.version,
         subject=staged.manifest_sha256,
         verification=_worse(result, earlier, staged.manifest_sha256),
-        artifacts=tuple(about(str(each.path), each.target) for each in staged.artifacts),
+        artifacts=tuple(about(str(each.path), each.target, each.kind) for each in staged.artifacts),
         files=files,
         signed_by=_signers(result),
         required_targets=required,
         absent=candidate.absent,
         taken=taken,
-        gates={"validation": validation.report} if validation else {},
+        gates={
+            **({"validation": validation.report} if validation else {}),
+            **({"reproducibility": reproduction} if reproduction else {}),
+        },
     )
 
 

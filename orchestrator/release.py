@@ -4,16 +4,16 @@ matrix.toml -> Matrix -> World -> Plan -> BuildReport -> StagedRelease -> Signed
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from builders.errors import BuildError, CellError, CellsLeftOut, Interrupted, RelbuildError
 from builders.interface import Builder
-from builders.model import Cell, Material
+from builders.model import Cell, Libc, Material, Placement, Toolchain
 from builders.targets import Target, host
-from orchestrator import documents, stage, survey, verify
+from orchestrator import documents, source_archive, stage, survey, verify
 from orchestrator.cells import CellStore
 from orchestrator.errors import BestEffortFailed, NothingToDo, TrustInvalid, UntrustedKey
 from orchestrator.events import Note, Observer
@@ -25,6 +25,7 @@ from orchestrator.signing.interface import Blob, Signer, Statement
 from orchestrator.signing.openers import open_signers, refuse_unready
 from orchestrator.signing.passphrase import Passphrases
 from orchestrator.signing_rules import SigningRules
+from orchestrator.source_archive import CommitSource
 from orchestrator.trust import KeyId, SignedRelease, VerifiedRelease
 
 
@@ -37,6 +38,10 @@ class Engine:
     builders: Mapping[str, Builder]
     prepare: Callable[[Matrix, Sequence[tuple[Product, Target]], Callable[[str], None]], None]
     """Make or fetch the toolchains that these cells could need and that are not here; tell what is done."""
+
+    def materials_of(self, cell: Cell) -> tuple[Material, ...]:
+        """Name what the toolchain of a cell consists of. Raises a BuildError where it cannot be asked."""
+        return self.builders[cell.builder].materials(cell)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +59,37 @@ class Outcome:
 
 def plan_release(matrix: Matrix, selection: Selection, engine: Engine, dist: Path, observer: Observer) -> Plan:
     """See what is there, and decide what is to be built."""
+    seen, world = look_around(matrix, selection, engine, dist, observer)
+    return make_plan(seen, selection, world)
+
+
+def look_around(
+    matrix: Matrix,
+    selection: Selection,
+    engine: Engine,
+    dist: Path,
+    observer: Observer,
+    *,
+    version: str = "",
+    apart: Collection[Path] = (),
+) -> tuple[Matrix, World]:
+    """See what decides a plan beside the matrix, and give the matrix with what its sources say filled in.
+
+    `version` is what somebody decided already; a shallow clone could not tell it. Files `apart` make no checkout
+    dirty by being there.
+    """
     chosen = {product.name: product for product, _ in select(matrix, selection)}
-    checkout = survey.checkout_state(matrix.root)
+    checkout = survey.checkout_state(matrix.root, apart)
     store = CellStore(dist / "cells")
     sources = survey.read_sources(
         matrix, chosen.values(), dist / "cache" / "sources", lambda text: observer(Note(text=text))
     )
+
+    def find_toolchain(builder: str, product: Product, target: Target, libc: Libc, placement: Placement) -> Toolchain:
+        return engine.builders[builder].toolchain(product.recipe, target, libc, placement)
+
     world = World(
-        version=survey.version_of(matrix),
+        version=version or survey.version_of(matrix),
         commit=checkout.commit,
         dirty=checkout.dirty,
         epoch=survey.epoch_of(checkout),
@@ -70,12 +98,11 @@ def plan_release(matrix: Matrix, selection: Selection, engine: Engine, dist: Pat
         engine_reason=engine.reason,
         sources=sources,
         mounts={name: survey.read_mounts(matrix, product) for name, product in chosen.items()},
-        find_toolchain=lambda builder, *asked: engine.builders[builder].toolchain(*asked),
+        find_toolchain=find_toolchain,
         is_cached=store.has,
         estimate=store.estimate,
     )
-    seen = dataclasses.replace(matrix, products=survey.with_images(matrix.products, sources))
-    return make_plan(seen, selection, world)
+    return dataclasses.replace(matrix, products=survey.with_images(matrix.products, sources)), world
 
 
 def build_release(
@@ -83,9 +110,10 @@ def build_release(
 ) -> Outcome:
     """Build the plan's cells and stage what they gave."""
     refuse_gaps(matrix, plan)
+    source_archive.refuse_impossible(matrix, plan)
     report = run_plan(plan, builders=engine.builders, dist=dist, rules=rules, observer=observer, stop=stop)
     error = verdict(report, stop)
-    staged = None if error else stage_release(report, matrix, engine, dist)
+    staged = None if error else stage_release(report, matrix, engine.materials_of, dist, observer)
     return Outcome(report=report, staged=staged, error=error)
 
 
@@ -100,14 +128,15 @@ def trusted(outcome: Outcome, matrix: Matrix, passphrases: Passphrases) -> Outco
     return dataclasses.replace(outcome, verified=verified)
 
 
-def stage_release(report: BuildReport, matrix: Matrix, engine: Engine, dist: Path) -> StagedRelease:
-    """Stage what was built, each artifact with its SBOMs and its provenance."""
-
-    def materials_of(cell: Cell) -> tuple[Material, ...]:
-        return engine.builders[cell.builder].materials(cell)
-
+def stage_release(
+    report: BuildReport, matrix: Matrix, materials_of: documents.MaterialsOf, dist: Path, observer: Observer
+) -> StagedRelease:
+    """Stage what was built, each artifact with its SBOMs and its provenance, and the commit that it was built of."""
     describe = documents.describer(report.plan, matrix, materials_of, dist / "cache")
-    return stage.stage(report, matrix, dist, describe)
+    with source_archive.opened_source(matrix, report, dist) as source:
+        for note in source.notes:
+            observer(Note(text=note))
+        return stage.stage(report, matrix, dist, describe, source if isinstance(source, CommitSource) else None)
 
 
 def check_trust(rules: SigningRules, now: datetime) -> None:

@@ -23,7 +23,9 @@ from orchestrator.manifest import (
     SHA512_SUMS,
     Document,
     DocumentKind,
+    Staged,
     StagedArtifact,
+    StagedSource,
     checksums,
     goreleaser_artifacts,
     manifest,
@@ -36,9 +38,11 @@ from orchestrator.model import (
     BuildReport,
     Built,
     Matrix,
+    Plan,
     Product,
     StagedRelease,
 )
+from orchestrator.source_archive import CommitSource, name_of, root_of
 
 _WRITERS: dict[ArchiveFormat, ArchiveWriter] = {ArchiveFormat.TAR_GZ: write_tar_gz, ArchiveFormat.ZIP: write_zip}
 _PAPERS = re.compile(r"(licen[cs]e|copying|readme)([._-].*)?(?<!~)", re.IGNORECASE)
@@ -63,22 +67,29 @@ def _no_documents(_artifact: StagedArtifact, _members: Sequence[Member]) -> tupl
     return ()
 
 
-def stage(report: BuildReport, matrix: Matrix, dist: Path, describe: Describe = _no_documents) -> StagedRelease:
+def stage(
+    report: BuildReport, matrix: Matrix, dist: Path, describe: Describe = _no_documents,
+    source: CommitSource | None = None,
+) -> StagedRelease:  # fmt: skip
     """Write `dist/staging/<version>/` anew and put it in the place of an older one in one step.
 
-    Artifacts are packed and described side by side; the same results give the same bytes. Raises StagingError for
-    nothing to stage, names that are reserved, unsafe or used twice, and files that are no longer what was built;
-    DiskFull.
+    `source` is packed as it is, and described by the manifest alone: nothing was built there. Artifacts are packed and
+    described side by side; the same results give the same bytes. Raises StagingError for nothing to stage, names that
+    are reserved, unsafe or used twice, and files that are no longer what was built; DiskFull.
     """
     version = _folder_name(report.plan.version)
     jobs = _jobs(report, matrix)
-    _refuse_bad_names(jobs)
+    sources = _source_jobs(report.plan, source)
+    _refuse_bad_names([*((job.name, job.built.cell.id) for job in jobs), *((each.name, "source") for each in sources)])
     place = dist / "staging" / version
     try:
         with full_disk_named(place), new_folder(place) as folder:
             with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+                packing = [pool.submit(_write_source, job, folder, report.plan.epoch) for job in sources]
                 written = tuple(pool.map(lambda job: _write(job, folder, report.plan.epoch, describe), jobs))
-            staged = tuple(one for one, _ in written)
+                packed = [each.result() for each in packing]
+            staged: list[Staged] = [*(one for one, _ in written), *packed]
+            staged.sort(key=lambda one: str(one.artifact.path).encode())
             documents = [document for _, documents in written for document in documents]
             manifest_sha256 = _write_papers(staged, documents, report, matrix, folder)
     except OSError as error:
@@ -161,6 +172,23 @@ def _extra(path: PurePosixPath, matrix: Matrix) -> Member:
     return Member(name=path, content=file, executable=bool(file.stat().st_mode & stat.S_IXUSR))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SourceJob:
+    name: str
+    source: CommitSource
+    format: ArchiveFormat
+    root_dir: str
+
+
+def _source_jobs(plan: Plan, source: CommitSource | None) -> list[_SourceJob]:
+    root_dir = root_of(plan.project, plan.version)
+    return [
+        _SourceJob(name=name_of(plan.project, plan.version, form), source=source, format=form, root_dir=root_dir)
+        for form in (source.formats if source else ())
+        if source
+    ]
+
+
 # --- names -------------------------------------------------------------------------------------------------------
 
 
@@ -174,22 +202,23 @@ def _folder_name(version: str) -> str:
     return version
 
 
-def _refuse_bad_names(jobs: Iterable[_Job]) -> None:
+def _refuse_bad_names(names: Iterable[tuple[str, str]]) -> None:
+    """Look at names of artifacts, each with the cell that gives it."""
     reserved = {collision_key(name) for name in RESERVED}
-    owners: dict[str, _Job] = {}
-    for job in jobs:
-        key = collision_key(job.name)
-        reason = "holds a slash" if "/" in job.name else unsafe_reason(job.name.encode("utf-8", "surrogateescape"))
-        if _why_not(key, reserved) or reason or job.name.startswith("."):
+    owners: dict[str, str] = {}
+    for name, owner in names:
+        key = collision_key(name)
+        reason = "holds a slash" if "/" in name else unsafe_reason(name.encode("utf-8", "surrogateescape"))
+        if _why_not(key, reserved) or reason or name.startswith("."):
             why = _why_not(key, reserved) or reason or "starts with a dot"
-            raise StagingError(f"{job.built.cell.id} would give an artifact named {escaped(job.name)}, which {why}",
+            raise StagingError(f"{owner} would give an artifact named {escaped(name)}, which {why}",
                                next_step="choose another archive.name")  # fmt: skip
-        other = owners.setdefault(key, job)
-        if other is not job:
+        if key in owners:
             raise StagingError(
-                f"{other.built.cell.id} and {job.built.cell.id} would both give an artifact named {escaped(job.name)}",
+                f"{owners[key]} and {owner} would both give an artifact named {escaped(name)}",
                 next_step="put {product} and {target} into archive.name",
             )
+        owners[key] = owner
 
 
 def _why_not(key: str, reserved: Collection[str]) -> str:
@@ -215,8 +244,20 @@ def _write(job: _Job, folder: Path, epoch: int, describe: Describe) -> tuple[Sta
     return staged, tuple(describe(staged, job.members))
 
 
+def _write_source(job: _SourceJob, folder: Path, epoch: int) -> StagedSource:
+    packed = _WRITERS[job.format](folder / job.name, job.root_dir, job.source.members, epoch)
+    artifact = Artifact(
+        path=PurePosixPath(job.name), kind=ArtifactKind.SOURCE, product="", target="",
+        size_bytes=packed.digests.size_bytes, sha256=packed.digests.sha256, sha512=packed.digests.sha512,
+    )  # fmt: skip
+    return StagedSource(
+        artifact=artifact, commit=job.source.commit, tree=job.source.tree, matrix=job.source.matrix,
+        wrapped_in=job.root_dir, format=job.format.value,
+    )  # fmt: skip
+
+
 def _write_papers(
-    staged: Sequence[StagedArtifact], described: Sequence[Document], report: BuildReport, matrix: Matrix, folder: Path
+    staged: Sequence[Staged], described: Sequence[Document], report: BuildReport, matrix: Matrix, folder: Path
 ) -> str:
     """Write what describes the artifacts, and give the digest of the manifest, which names all the rest."""
     papers = [

@@ -25,6 +25,7 @@ _FILE = {"path", "kind", "size", "sha256", "sha512"}
 _ARTIFACT = {
     ArtifactKind.ARCHIVE: {*_FILE, "product", "target", "made", "compressor", "root", "files"},
     ArtifactKind.FILE: {*_FILE, "product", "target", "made", "executable"},
+    ArtifactKind.SOURCE: {*_FILE, "compressor", "root", "commit", "tree", "matrix"},
 }
 _DOCUMENT = {*_FILE, "of"}
 
@@ -121,11 +122,12 @@ def _artifact(path: Path, entry: Mapping[str, Any]) -> Artifact:
     kinds = {kind.value: kind for kind in ArtifactKind}
     kind = kinds.get(str(entry.get("kind"))) or _refuse(path, f"gives {name} a kind that does not exist")
     _refuse_other_keys(path, str(name), entry, _ARTIFACT[kind])
-    if not isinstance(entry["product"], str) or not isinstance(entry["target"], str):
+    product, target = (entry.get(key, "") for key in ("product", "target"))
+    if not isinstance(product, str) or not isinstance(target, str):
         _refuse(path, f"names no product and target of {name}")
     if str(name).endswith(RESERVED_ENDINGS):
         _refuse(path, f"lists {name} as an artifact, whose name is that of a document or a signature")
-    return Artifact(path=name, kind=kind, product=entry["product"], target=entry["target"], **_content(path, entry))
+    return Artifact(path=name, kind=kind, product=product, target=target, **_content(path, entry))
 
 
 def _document(path: Path, entry: Mapping[str, Any]) -> StagedDocument:

@@ -3,9 +3,9 @@
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from builders import command, sources
 from builders.dockerfile import base_images
@@ -29,13 +29,15 @@ class CheckoutState:
     epoch: int = 0
 
 
-def checkout_state(root: Path) -> CheckoutState:
-    """Ask git about the folder's commit."""
+def checkout_state(root: Path, apart: Collection[Path] = ()) -> CheckoutState:
+    """Ask git about the folder's commit. That the files `apart` are there makes no checkout dirty."""
     head = _git(root, "log", "-1", "--format=%H %ct")
     if not head:
         return CheckoutState()
     commit, _, seconds = head.partition(" ")
-    dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=normal", "--", "."))
+    inside = [path.relative_to(root) for path in apart if path.is_relative_to(root)]
+    left_out = [f":(exclude,literal){path.as_posix()}" for path in inside]
+    dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *left_out))
     return CheckoutState(commit=commit, dirty=dirty, epoch=int(seconds))
 
 
@@ -67,27 +69,30 @@ def version_of(matrix: Matrix) -> str:
 
 
 def read_sources(
-    matrix: Matrix, products: Iterable[Product], cache: Path, on_step: Callable[[str], None]
+    matrix: Matrix, products: Iterable[Product], cache: Path, on_step: Callable[[str], None], *, by_git: bool = True
 ) -> dict[str, SourceTree]:
     """Read or fetch the source of each product; equal sources are read once.
 
+    Without `by_git` the project's folder is a commit that was unpacked: every file of it counts.
     Raises SourceMismatch or SourceUnavailable, before any compiler starts.
     """
     seen: dict[object, SourceTree] = {}
     trees: dict[str, SourceTree] = {}
     for product in products:
         if product.source not in seen:
-            seen[product.source] = _read(matrix, product, cache, on_step)
+            seen[product.source] = _read(matrix, product, cache, on_step, by_git=by_git)
         trees[product.name] = seen[product.source]
     return trees
 
 
-def read_mounts(matrix: Matrix, product: Product) -> tuple[Mount, ...]:
+def read_mounts(matrix: Matrix, product: Product, *, by_git: bool = True) -> tuple[Mount, ...]:
     """Read the folders that a product's recipe sees beside its source."""
-    return tuple(
-        Mount(at=at, tree=sources.read_tree(_below(matrix.root, str(folder), product), origin=f"folder {folder}"))
-        for at, folder in sorted(product.mounts.items())
-    )
+
+    def read(folder: PurePosixPath) -> SourceTree:
+        place = _below(matrix.root, str(folder), product)
+        return sources.read_tree(place, origin=f"folder {folder}", by_git=by_git)
+
+    return tuple(Mount(at=at, tree=read(folder)) for at, folder in sorted(product.mounts.items()))
 
 
 def images_below(dockerfile: Path) -> tuple[str, ...]:
@@ -111,7 +116,7 @@ def _with_images(product: Product, tree: SourceTree | None) -> Product:
     return dataclasses.replace(product, recipe=dataclasses.replace(recipe, images=images))
 
 
-def _read(matrix: Matrix, product: Product, cache: Path, on_step: Callable[[str], None]) -> SourceTree:
+def _read(matrix: Matrix, product: Product, cache: Path, on_step: Callable[[str], None], *, by_git: bool) -> SourceTree:
     source = product.source
     if isinstance(source, OutsideSource):
         on_step(f"{product.name}: source {outside.describe(source)}")
@@ -119,7 +124,7 @@ def _read(matrix: Matrix, product: Product, cache: Path, on_step: Callable[[str]
     folder = _below(matrix.root, str(source), product)
     # What matrix.toml decides is in each cell's key already: a changed comment or policy rebuilds nothing.
     own = [matrix.file.name] if folder.resolve() == matrix.file.parent.resolve() else []
-    tree = sources.read_tree(folder, origin=f"folder {source}", exclude=own)
+    tree = sources.read_tree(folder, origin=f"folder {source}", exclude=own, by_git=by_git)
     if not tree.files:
         raise SourceUnavailable(
             f"the source of {product.name}, {source}, has no files", next_step="`source` names a folder of the project"

@@ -108,6 +108,9 @@ def rotate(  # noqa: PLR0917  (options are keyword-only on the command line)
     trust: Trust,
     key: Annotated[list[Path], typer.Option("--key", help="Private keys that sign the change, old and new; repeated.")],
     add: Annotated[list[Path] | None, typer.Option("--add", help="A public key to count from now; repeated.")] = None,
+    role: Annotated[
+        str, typer.Option("--role", help="What the added keys may do alone: shard or rebuild; default: sign releases.")
+    ] = "",
     retire: Annotated[
         list[str] | None, typer.Option("--retire", help="A key id that stops counting at --until; repeated.")
     ] = None,
@@ -135,6 +138,7 @@ def rotate(  # noqa: PLR0917  (options are keyword-only on the command line)
 
     change = trust_file.Rotation(
         add=tuple(public_keys.read_public_key(path) for path in add or ()),
+        role=role,
         retire=tuple(KeyId(name) for name in retire or ()),
         until=_utc(until),
         revoke=tuple(KeyId(name) for name in revoke or ()),

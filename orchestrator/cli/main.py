@@ -1,6 +1,7 @@
 """Joins the commands, and turns every error into words and an exit code."""
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from builders.errors import RelbuildError
 from orchestrator import __version__
 from orchestrator.cli import (
+    ci,
     doctor,
     images,
     keys,
@@ -19,7 +21,10 @@ from orchestrator.cli import (
     publish,
     rehearse,
     repository,
+    reproduce,
+    shards,
     sign,
+    validate,
     verify,
 )
 
@@ -36,12 +41,17 @@ app = typer.Typer(
 )
 app.command("matrix")(matrix.matrix)
 app.command("plan")(plan.plan)
+app.command("build")(shards.build)
+app.command("merge")(shards.merge)
+app.command("ci")(ci.ci)
 app.command("init")(project.init)
 app.command("schema")(project.schema)
 app.command("doctor")(doctor.doctor)
 app.command("rehearse")(rehearse.rehearse)
 app.command("sign")(sign.sign)
 app.command("verify")(verify.verify)
+app.command("reproduce")(reproduce.reproduce)
+app.command("validate")(validate.validate)
 app.command("publish")(publish.publish)
 app.command("release")(publish.release)
 app.command("recover")(publish.recover)
@@ -75,6 +85,7 @@ def _options(
 
 def main() -> None:
     """Run the program. Exit codes: 0, 2 for wrong usage, 130 for Ctrl-C, else the error's own."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except RelbuildError as error:
@@ -93,6 +104,12 @@ def main() -> None:
             "  next: set RELBUILD_DEBUG=1, run it again, and report what it prints",
             _DEFECT,
         )
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    """Take SIGTERM as Ctrl-C, so that a publish tidies up and says its state; a second one ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt
 
 
 def _end(text: str, code: int) -> None:

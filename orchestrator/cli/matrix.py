@@ -18,7 +18,7 @@ from orchestrator.cli.promotion import Wishes, promote_and_tell, state_told_last
 from orchestrator.model import EngineKind
 
 if TYPE_CHECKING:
-    from orchestrator.model import Matrix
+    from orchestrator.model import BuildReport, Matrix, StagedRelease
     from orchestrator.release import Outcome
     from orchestrator.run import Stop
     from orchestrator.signing.passphrase import Passphrases
@@ -78,7 +78,7 @@ def run(asked: Asked, wishes: Wishes | None) -> None:
     if loaded.signing is not None:
         release.check_trust(loaded.signing, datetime.now(UTC))
     dist = (asked.output or loaded.root / "dist").absolute()
-    promote = _publication(loaded, wishes, passphrases, dist) if wishes else None
+    promote = publication(loaded, wishes, passphrases, dist) if wishes else None
     selection = Selection(
         targets=options.names(asked.targets), products=options.names(asked.products),
         forbid_emulation=asked.forbid_emulation,
@@ -90,21 +90,21 @@ def run(asked: Asked, wishes: Wishes | None) -> None:
         needles=(os.fsencode(loaded.root), os.fsencode(Path.home())),
     )
     stop, shown = runs.Stop(), choose(asked.log_format)
-    with observer(shown) as watch, runs.locked(dist), _stopped_by_signals(stop):
+    with observer(shown) as watch, runs.locked(dist), stopped_by_signals(stop):
         chosen = wire.open_engine(asked.engine or loaded.engine.kind, dist)
         if asked.clean:
             CellStore(dist / "cells").clear()
         plan = wire.prepared_plan(loaded, selection, chosen, dist, watch)
-        before = _staged_names(dist, plan.version)
+        before = staged_names(dist, plan.version)
         outcome = release.build_release(loaded, plan, chosen, dist=dist, rules=rules, observer=watch, stop=stop)
         outcome = release.trusted(outcome, loaded, passphrases)
     with state_told_last() if promote else nullcontext():
-        _report(outcome, shown, before)
+        report(outcome, shown, before)
     if promote and outcome.verified:
         promote(outcome.verified)
 
 
-def _publication(
+def publication(
     loaded: "Matrix", wishes: Wishes, passphrases: "Passphrases", dist: Path
 ) -> "Callable[[VerifiedRelease], None]":  # fmt: skip
     """Refuse, before anything is built, what would refuse the release; give what publishes it."""
@@ -128,7 +128,7 @@ def _publication(
 
 
 @contextmanager
-def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
+def stopped_by_signals(stop: "Stop") -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into an orderly end; a second one ends at once."""
 
     def handle(number: int, _frame: object) -> None:
@@ -143,7 +143,7 @@ def _stopped_by_signals(stop: "Stop") -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _staged_names(dist: Path, version: str) -> frozenset[str]:
+def staged_names(dist: Path, version: str) -> frozenset[str]:
     """Name the artifacts in a version's staging folder before the run replaces them."""
     from orchestrator.manifest import RESERVED_ENDINGS  # noqa: PLC0415
 
@@ -152,13 +152,28 @@ def _staged_names(dist: Path, version: str) -> frozenset[str]:
     return frozenset(name for name in names if not name.endswith(RESERVED_ENDINGS))
 
 
-def _report(outcome: "Outcome", shown: LogFormat, before: frozenset[str]) -> None:
+def write_summary(told: "BuildReport", staged: "StagedRelease | None") -> None:
+    """Add the step summary to what a CI service shows below the job, where it names a file for that."""
+    from orchestrator.cli import tables  # noqa: PLC0415  (as above)
+
+    if not (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
+        return
+    text = tables.summary_markdown(staged, told, [line(result) for result in told.results])
+    try:
+        path = Path(summary)
+        # The service drops a summary that is larger as a whole, so what earlier commands of the step wrote counts.
+        room = tables.SUMMARY_BYTES - (path.stat().st_size if path.exists() else 0)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(tables.cut_to(text, room))
+    except OSError as error:
+        print(f"relbuild: the step summary {summary} cannot be written: {error.strerror}", file=sys.stderr)
+
+
+def report(outcome: "Outcome", shown: LogFormat, before: frozenset[str]) -> None:
     from orchestrator.cli import tables  # noqa: PLC0415
 
-    report = outcome.report
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(tables.summary_markdown(outcome.staged, report, [line(result) for result in report.results]))
+    told = outcome.report
+    write_summary(told, outcome.staged)
     if shown is LogFormat.JSON:
         staged = outcome.staged
         well = "verified" if outcome.verified else "staged"
@@ -167,14 +182,12 @@ def _report(outcome: "Outcome", shown: LogFormat, before: frozenset[str]) -> Non
         end |= {"folder": str(staged.folder), "manifest_sha256": staged.manifest_sha256} if staged else {}
         print(tables.to_json(end).replace("\n", ""))
     elif outcome.staged:
-        print(tables.release_text(outcome.staged, report, outcome.verified))
-    if outcome.staged and (
-        gone := sorted(before - _staged_names(outcome.staged.folder.parents[1], report.plan.version))
-    ):
+        print(tables.release_text(outcome.staged, told, outcome.verified))
+    if outcome.staged and (gone := sorted(before - staged_names(outcome.staged.folder.parents[1], told.plan.version))):
         print(f"no longer staged, because this run did not build them: {', '.join(gone)}", file=sys.stderr)
     if outcome.error and before and not outcome.staged:
-        print(f"the staged release {report.plan.version} is that of an earlier run, untouched", file=sys.stderr)
-    for gap in report.plan.left_out:
+        print(f"the staged release {told.plan.version} is that of an earlier run, untouched", file=sys.stderr)
+    for gap in told.plan.left_out:
         print(f"left out: {gap.product}/{gap.target}: {gap.reason}; {gap.next_step}", file=sys.stderr)
     if outcome.error:
         raise outcome.error

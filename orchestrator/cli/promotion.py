@@ -2,11 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import typer
 
@@ -17,9 +17,18 @@ if TYPE_CHECKING:
     from orchestrator.cli.publisher import Publisher
     from orchestrator.model import Matrix
     from orchestrator.policy import PublicationPolicy
+    from orchestrator.policy_evidence import GateReport
     from orchestrator.publish.report import PublicationReport
     from orchestrator.publishing import Attempted
     from orchestrator.trust import VerifiedRelease
+    from orchestrator.validation_evidence import Validation
+
+
+class _Validating(TypedDict, total=False):
+    """What a request says of validation."""
+
+    validation: "Validation"
+    validate: "Callable[[], Validation]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +61,7 @@ def promote_and_tell(
             folder=folder, version=version, verified=verified, dry_run=wishes.dry_run,
             policy=_policy(wishes, opened, matrix), required_targets=publisher.required_targets(matrix),
             earlier=publishing_evidence.read_verification(wishes.verification) if wishes.verification else None,
-            validation=publishing_evidence.read_validation(wishes.validation) if wishes.validation else None,
+            reproduction=_reproduced(opened, folder, matrix), **_validation(wishes, opened, folder, matrix),
         )  # fmt: skip
     done = publishing.publish(request, opened.press(publisher.say(wishes.verbose)))
     unwritten = _write_reports(wishes, done.report)
@@ -72,13 +81,59 @@ def _policy(wishes: Wishes, opened: "Publisher", matrix: "Matrix | None") -> "Pu
     mode = wishes.policy or opened.rules.mode
     chosen = PublicationPolicy.LENIENT if mode is PolicyMode.LENIENT else PublicationPolicy.STRICT
     signing = matrix.signing if matrix else None
-    if wishes.validation is None:
+    if wishes.validation is None and (matrix is None or matrix.validation is None):
         chosen = chosen.without("validation")
     if wishes.require_signatures or (signing and signing.each_artifact):
         chosen = chosen.requiring(ARTIFACT_SIGNATURES)
     if wishes.require_encryption or (signing and signing.encryption.recipients):
         chosen = chosen.requiring("encryption")
-    return chosen
+    return _with_proof(chosen, matrix)
+
+
+def _with_proof(policy: "PublicationPolicy", matrix: "Matrix | None") -> "PublicationPolicy":
+    """Ask for reproducibility where [reproduce] says so; a gate that warns is a rule that is waived from the start."""
+    from orchestrator.policy import Waiver  # noqa: PLC0415  (as above)
+    from orchestrator.reproduction_rules import ReproductionGate  # noqa: PLC0415
+
+    gate = matrix.reproduce.gate if matrix and matrix.reproduce else ReproductionGate.OFF
+    match gate:
+        case ReproductionGate.OFF:
+            return policy
+        case ReproductionGate.BLOCK:
+            return policy.requiring("reproducibility")
+        case ReproductionGate.WARN:
+            waiver = Waiver(rule="reproducibility", reason='gate = "warn" in [reproduce]', by="matrix.toml")
+            return replace(policy.requiring("reproducibility"), waivers=(*policy.waivers, waiver))
+
+
+def _reproduced(opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "GateReport | None":
+    """Say what rebuilders said of a staged release, where [reproduce] asks for it."""
+    from orchestrator.cli import publisher  # noqa: PLC0415  (as above)
+    from orchestrator.publishing_evidence import read_candidate  # noqa: PLC0415
+    from orchestrator.reproduce import gate  # noqa: PLC0415
+    from orchestrator.reproduction_rules import ReproductionGate  # noqa: PLC0415
+    from orchestrator.verify import trust_of_keys  # noqa: PLC0415
+
+    rules = matrix.reproduce if matrix else None
+    if matrix is None or rules is None or rules.gate is ReproductionGate.OFF:
+        return None
+    roots = (opened.trust, *((trust_of_keys(rules.keys),) if rules.keys else ()))
+    staged = read_candidate(folder).staged
+    # dist/staging/VERSION lies beside dist/reproductions; so does the staging folder of any other --output.
+    return gate.report_on(staged, staged.folder.parents[1], rules, roots, publisher.now())
+
+
+def _validation(wishes: Wishes, opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "_Validating":
+    """Read the validation that was brought along, or say how to make one: where [validate] stands, one is needed."""
+    from orchestrator import validation_evidence  # noqa: PLC0415  (as above)
+    from orchestrator.cli import publisher, validate  # noqa: PLC0415
+
+    rules = matrix.validation if matrix else None
+    if wishes.validation is not None:
+        whole = rules is not None
+        found = validation_evidence.read_validation(wishes.validation, publisher.now(), whole=whole)
+        return {"validation": found}
+    return {"validate": lambda: validate.for_publication(folder, rules, opened)} if rules else {}
 
 
 def _write_reports(wishes: Wishes, report: "PublicationReport") -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 from builders.names import escaped
 from orchestrator import __version__
 from orchestrator.cli import wire
-from orchestrator.errors import KeyRefused, PublicationError, TrustInvalid
+from orchestrator.errors import KeyRefused, PublicationError, RepositoryError, TrustInvalid
 from orchestrator.events import Event, Note
 from orchestrator.model import Matrix
 from orchestrator.publication import IndexKeys
@@ -113,6 +113,20 @@ class Publisher:
         )  # fmt: skip
 
 
+def named_place(text: str, endpoint: str = "") -> Place:
+    """Read a repository as one word: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or a folder. Nothing: [repository]."""
+    scheme, separator, rest = text.partition("://")
+    if not text:
+        return Place(kind=None, path=None, endpoint=endpoint)
+    kind = {"s3": RepositoryKind.S3, "gs": RepositoryKind.GCS}.get(scheme) if separator else None
+    if kind is not None:
+        bucket, _, prefix = rest.partition("/")
+        return Place(kind=kind, path=None, bucket=bucket, prefix=prefix.strip("/"), endpoint=endpoint)
+    if separator and scheme != "file":
+        raise PublicationError(f"{escaped(text)} is no repository", next_step="name a folder, s3://... or gs://...")
+    return Place(kind=RepositoryKind.LOCAL, path=Path(rest if separator else text))
+
+
 def open_reader(place: Place, config: Path | None, trust: TrustRoot | Path | None, memory: Path | None) -> Reader:
     """Join what a reader needs. Raises PublicationError where no repository is named, TrustInvalid."""
     matrix = None if place.named and trust is not None else wire.find_matrix(config)
@@ -152,7 +166,19 @@ def check_ready(publisher: Publisher) -> None:
             next_step=f"relbuild keys generate --kind audit --out {key}; then `relbuild keys rotate --add` its .pub",
         )
     refuse_bad_file(key)
+    _refuse_read_only(publisher.rules.repository.path)
     KnownIndex(publisher.repository, RepositoryTrust(trust=publisher.trust, now=now())).read()
+
+
+def _refuse_read_only(path: Path | None) -> None:
+    """Raise RepositoryError for a folder that nobody can write to, or that cannot be made."""
+    if path is None:
+        return
+    there = next(place for place in (path, *path.parents) if place.exists())
+    # The kernel says no for a read-only file system, too, and to root.
+    if not os.access(there, os.W_OK):
+        raise RepositoryError(f"the repository {path} cannot be written: {there} is read-only, or another user's",
+                              next_step="make it writable, or name another folder in [repository]")  # fmt: skip
 
 
 def required_targets(matrix: Matrix | None) -> frozenset[str]:
@@ -220,8 +246,7 @@ def _rules(place: Place, owner: Owner, matrix: Matrix | None, project: str) -> P
 
 def _signer(owner: Owner, matrix: Matrix | None) -> SignerRules:
     if owner.key is not None:
-        secret = _by_environment(owner.key_passphrase)
-        return SignerRules(kind=SignerKind.KEY_FILE, key=str(owner.key), passphrase=secret)
+        return key_signer(owner.key, owner.key_passphrase)
     signers: Sequence[SignerRules] = matrix.signing.signers if matrix and matrix.signing else ()
     for signer in signers:
         # GPG makes no Sigstore bundles, which an index is signed by.
@@ -230,6 +255,11 @@ def _signer(owner: Owner, matrix: Matrix | None) -> SignerRules:
     raise PublicationError(
         "no key is named that signs the index", next_step="give --key, or a signer other than gpg in [signing]"
     )
+
+
+def key_signer(key: Path, passphrase_env: str | None) -> SignerRules:
+    """Give the rules of a signer that the command line names by its key file."""
+    return SignerRules(kind=SignerKind.KEY_FILE, key=str(key), passphrase=_by_environment(passphrase_env))
 
 
 def _trust_place(trust: Path | None, matrix: Matrix | None) -> Path:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
-from orchestrator.model import BuildReport, Built, CacheState, Plan, PlannedCell, StagedRelease
+from orchestrator.model import BuildReport, Built, Plan, PlannedCell, StagedRelease
 from orchestrator.trust import VerifiedRelease
 
+SUMMARY_BYTES = 1 << 20
+"""What a step may show on GitHub: https://docs.github.com/actions/using-workflows/workflow-commands-for-github-actions."""
+_CUT = "\nThe rest of this summary is left out: it is larger than a step may show.\n"
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -41,33 +43,13 @@ def plan_text(plan: Plan) -> str:
     return "\n".join(parts)
 
 
-def plan_data(plan: Plan) -> dict[str, Any]:
-    """Give a plan in the shape of `relbuild plan --json`."""
-    return {
-        "schema": "relbuild/plan/v1",
-        "project": plan.project,
-        "version": plan.version,
-        "commit": plan.commit,
-        "dirty": plan.dirty,
-        "epoch": plan.epoch,
-        "engine": plan.engine,
-        "engine_reason": plan.engine_reason,
-        "cells": [_planned_data(planned) for planned in plan.cells],
-        "left_out": [
-            {"product": gap.product, "target": gap.target, "reason": gap.reason, "next_step": gap.next_step,
-             "required": gap.required}
-            for gap in plan.left_out
-        ],
-    }  # fmt: skip
-
-
 def release_text(staged: StagedRelease, report: BuildReport, verified: VerifiedRelease | None) -> str:
     """Show a staged release: its artifacts, where they lie, and whether they are signed and verified."""
     built = {(result.cell.product, result.cell.target.name): result for result in report.built}
     rows = []
     for artifact in staged.artifacts:
         result = built.get((artifact.product, artifact.target))
-        how = f"{result.cell.placement}, {_smoked(result)}" if result else ""
+        how = f"{result.cell.placement}, {_smoked(result)}" if result else "of the commit"
         rows.append((str(artifact.path), artifact.target, size(artifact.size_bytes), artifact.sha256[:16], how))
     table = columns(("ARTIFACT", "TARGET", "SIZE", "SHA-256", "HOW"), rows)
     count = f"{len(rows)} artifacts of {staged.version} are" if len(rows) != 1 else f"1 artifact of {staged.version} is"
@@ -93,33 +75,25 @@ def summary_markdown(staged: StagedRelease | None, report: BuildReport, lines: S
     return f"{head}\n| artifact | target | bytes | SHA-256 |\n| --- | --- | ---: | --- |\n{rows}\n"
 
 
+def cut_to(text: str, room: int) -> str:
+    """Keep the whole lines of a text that fit into so many bytes of UTF-8, and say where some are left out."""
+    if len(text.encode()) <= room:
+        return text
+    kept, left = [], room - len(_CUT.encode())
+    for each in text.splitlines(keepends=True):
+        left -= len(each.encode())
+        if left < 0:
+            break
+        kept.append(each)
+    return "".join([*kept, _CUT]) if room >= len(_CUT.encode()) else ""
+
+
 def _plan_row(planned: PlannedCell) -> tuple[str, ...]:
     cell = planned.cell
     # What a build took last time; a cached cell costs nothing, and its last build is what a change would cost.
     estimate = f"{planned.estimate_s:.1f} s" if planned.estimate_s is not None else "not known"
     toolchain = f"{cell.toolchain.name}@{cell.toolchain.identity.removeprefix('sha256:')[:12]}"
     return (cell.id, cell.placement, cell.builder, toolchain, planned.cache, estimate, cell.reason)
-
-
-def _planned_data(planned: PlannedCell) -> dict[str, Any]:
-    cell = planned.cell
-    return {
-        "id": cell.id,
-        "product": cell.product,
-        "target": cell.target.name,
-        "key": cell.key,
-        "placement": cell.placement,
-        "reason": cell.reason,
-        "builder": cell.builder,
-        "toolchain": {
-            "name": cell.toolchain.name, "identity": cell.toolchain.identity,
-            "description": cell.toolchain.description, "isolation": cell.toolchain.isolation,
-        },
-        "source": {"origin": cell.source.origin, "digest": cell.source.digest},
-        "cached": planned.cache is CacheState.HIT,
-        "estimate_s": planned.estimate_s,
-        "required": cell.required,
-    }  # fmt: skip
 
 
 def _smoked(result: Built) -> str:

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from orchestrator.config import shapes
 from orchestrator.config.archives import collisions
+from orchestrator.config.ci import ci
 from orchestrator.config.lines import KeyPath, Lines
 from orchestrator.config.problems import Draft
 from orchestrator.config.products import Surroundings, product
 from orchestrator.config.repository import repository
+from orchestrator.config.reproduction import reproduction
 from orchestrator.config.signing import signing
 from orchestrator.config.targeting import target_table
+from orchestrator.config.validation import validation
 from orchestrator.model import (
+    ArchiveFormat,
     EngineKind,
     EngineRules,
     GateRules,
@@ -42,6 +47,8 @@ def matrix(
         found.append(Draft(path=("products",), what=what, suggestion="add a table [products.NAME] with a recipe"))
     rules = signing(shape.signing, root, found)
     publishing = repository(shape.repository, root, project.name, found, signs=rules is not None)
+    proving = reproduction(shape.reproduce, root, found, signs=rules is not None)
+    jobs = ci(shape.ci, root, table.rows, found)
     drafts.extend(_not_consequences(found, left_out))
     return Matrix(
         file=root / file.name,
@@ -55,6 +62,9 @@ def matrix(
         policy=_policy(shape.policy),
         signing=rules,
         repository=publishing,
+        reproduce=proving,
+        validation=validation(shape.validation, root),
+        ci=jobs,
     )
 
 
@@ -75,7 +85,12 @@ def _project(shape: shapes.ProjectShape) -> Project:
         homepage=shape.homepage,
         description=shape.description,
         maintainer=shape.maintainer,
+        source_archive=_source_archive(shape.source_archive),
     )
+
+
+def _source_archive(forms: list[Literal["tar.gz", "zip"]] | None) -> tuple[ArchiveFormat, ...] | None:
+    return None if forms is None else tuple(dict.fromkeys(map(ArchiveFormat, forms)))
 
 
 def _version(shape: str | shapes.VersionFileShape) -> str | VersionFile | None:

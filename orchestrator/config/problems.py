@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.config import product_shapes, repository_shape, shapes, signing_shapes
+from orchestrator.config import ci_shape, product_shapes, repository_shape, shapes, signing_shapes, validation_shape
 from orchestrator.config.base_shape import Shape, is_tag
 from orchestrator.config.lines import KeyPath, Lines
 from orchestrator.config.texts import cut, near_hint, shown
@@ -41,6 +41,11 @@ _TABLES: dict[KeyPath, tuple[type[Shape], ...]] = {
     ("policy",): (shapes.PolicyShape,),
     ("policy", "gate"): (shapes.GateShape,),
     ("repository",): (repository_shape.RepositoryShape,),
+    ("ci",): (ci_shape.CiShape,),
+    ("ci", "runner"): (ci_shape.RunnerShape,),
+    ("ci", "runners", "*"): (ci_shape.RunnerShape,),
+    ("validate",): (validation_shape.ValidateShape,),
+    ("validate", "security"): (validation_shape.SecurityShape,),
     ("signing",): (signing_shapes.SigningShape,),
     ("signing", "signers", "*"): (
         signing_shapes.KeyFileShape,
@@ -189,11 +194,19 @@ def _unknown(path: KeyPath, detail: ErrorDetails) -> Draft:  # noqa: ARG001
 def _known(table: KeyPath) -> list[str]:
     """Give the keys of a table, or of all tables that can stand at its place."""
     general = tuple("*" if _varies(table, index) else part for index, part in enumerate(table))
-    return list(dict.fromkeys(key for shape in _TABLES.get(general, ()) for key in shape.model_fields))
+    return list(dict.fromkeys(key for shape in _TABLES.get(general, ()) for key in _keys(shape)))
+
+
+def _keys(shape: type[Shape]) -> list[str]:
+    return [field.alias or name for name, field in shape.model_fields.items()]
 
 
 def _varies(table: KeyPath, index: int) -> bool:
-    return isinstance(table[index], int) or (index == 1 and table[0] in {"products", "targets"})
+    return (
+        isinstance(table[index], int)
+        or (index == 1 and table[0] in {"products", "targets"})
+        or table[:index] == ("ci", "runners")
+    )
 
 
 def _choice(path: KeyPath, detail: ErrorDetails) -> Draft:

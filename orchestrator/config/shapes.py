@@ -6,9 +6,12 @@ from pydantic import Field, Tag
 
 from orchestrator.config import texts
 from orchestrator.config.base_shape import Shape, by_type
+from orchestrator.config.ci_shape import CiShape
 from orchestrator.config.product_shapes import ProductShape
 from orchestrator.config.repository_shape import RepositoryShape
+from orchestrator.config.reproduction_shape import ReproductionShape
 from orchestrator.config.signing_shapes import SigningShape
+from orchestrator.config.validation_shape import ValidateShape
 
 Verdict = Literal["error", "warn", "ignore"]
 
@@ -37,6 +40,10 @@ class ProjectShape(Shape):
     homepage: texts.HttpUrl = Field(default="", description="URL of the project.")
     description: texts.Text = Field(default="", description="What the project is, in a sentence or two.")
     maintainer: texts.Line = Field(default="", description="Name and address of who keeps it.")
+    source_archive: list[Literal["tar.gz", "zip"]] | None = Field(
+        default=None,
+        description="Forms of the commit's source archive; [] for none. Default: tar.gz where the commit is built.",
+    )
 
 
 class TargetShape(Shape):
@@ -112,3 +119,6 @@ class MatrixShape(Shape):
     policy: PolicyShape = PolicyShape()
     signing: SigningShape | None = None
     repository: RepositoryShape | None = None
+    reproduce: ReproductionShape | None = None
+    validation: ValidateShape | None = Field(default=None, alias="validate")
+    ci: CiShape | None = None

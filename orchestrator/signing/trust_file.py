@@ -19,9 +19,12 @@ from orchestrator.signing.public_keys import ECDSA, GPG, RSA, PublicKey
 from orchestrator.trust import KeyId
 
 SCHEMA: Final = "relbuild/trust/v1"
-RELEASE, TRUST, AUDIT = "release", "trust", "audit"
+RELEASE, TRUST, AUDIT, SHARD, REBUILD = "release", "trust", "audit", "shard", "rebuild"
 _ROLES: Final = {ECDSA: (RELEASE, TRUST), GPG: (RELEASE,), RSA: (AUDIT,)}
 """What a new key may do: GPG keys sign releases, and only ECDSA keys say which keys count."""
+
+_NARROW: Final = (SHARD, REBUILD)
+"""What a key may be for alone: a machine's key signs its shards or its rebuilds, and never a release."""
 
 _MAX_BYTES: Final = 4 << 20
 _FIELDS = {"schema", "project", "version", "expires", "keys", "roles", "signatures"}
@@ -36,6 +39,8 @@ class Rotation:
     """
 
     add: tuple[PublicKey, ...] = ()
+    role: str = ""
+    """What added keys may do: "shard" or "rebuild" alone; empty gives what the kind of the key may."""
     retire: tuple[KeyId, ...] = ()
     until: datetime | None = None
     revoke: tuple[KeyId, ...] = ()
@@ -73,7 +78,7 @@ def rotate(old: bytes, change: Rotation, signers: Sequence[EcKey], now: datetime
     body["version"] += 1
     if change.expires is not None:
         body["expires"] = _text(change.expires)
-    _add(body, change.add, now)
+    _add(body, change.add, now, change.role)
     for key_id in change.retire:
         _known(body, key_id)["until"] = _text(change.until or now)
     for key_id in change.revoke:
@@ -141,15 +146,18 @@ def write_trust(path: Path, data: bytes, *, new: bool) -> None:
 # --- what changes ------------------------------------------------------------------------------------------------
 
 
-def _add(body: dict[str, Any], keys: Iterable[PublicKey], now: datetime) -> None:
+def _add(body: dict[str, Any], keys: Iterable[PublicKey], now: datetime, role: str = "") -> None:
     for key in keys:
+        if role and (role not in _NARROW or key.kind != ECDSA):
+            raise KeyRefused(f"the key {key.key_id} ({key.kind}) cannot have the role {escaped(role)}",
+                             next_step="roles for ECDSA keys: " + ", ".join(_NARROW))  # fmt: skip
         if key.key_id in body["keys"]:
             raise KeyRefused(f"the key {key.key_id} is in the trust file already", next_step="leave it out of --add")
         body["keys"][key.key_id] = {
             "kind": key.kind, "public": key.text, "from": _text(now), "until": None, "revoked": None,
         }  # fmt: skip
-        for role in _ROLES[key.kind]:
-            entry = body["roles"].setdefault(role, {"threshold": 1, "keys": []})
+        for name in (role,) if role else _ROLES[key.kind]:
+            entry = body["roles"].setdefault(name, {"threshold": 1, "keys": []})
             entry["keys"] = sorted([*entry["keys"], key.key_id])
 
 

@@ -11,7 +11,7 @@ from orchestrator.trust import ATTESTATION, ENCRYPTED, STATEMENT, Check
 from orchestrator.verify import opened
 from orchestrator.verify.case import Case
 from orchestrator.verify.json_strict import BadJson
-from orchestrator.verify.manifests import Listed, ReadManifest
+from orchestrator.verify.manifests import SOURCE, Listed, ReadManifest
 from orchestrator.verify.names import DOCUMENT_ENDINGS
 from orchestrator.verify.provenances import (
     builder_of,
@@ -35,9 +35,10 @@ def judge(case: Case, manifest: ReadManifest, artifact: Listed) -> None:
     elif case.signatures.get(artifact.path):
         for name in case.signatures[artifact.path]:
             case.ledger.bad(Check.HASH, name, DigestMismatch, f"signs {artifact.path}, which is not here")
-    for kind in _SBOMS:
-        _judge_sbom(case, manifest, artifact, kind)
-    _judge_provenance(case, manifest, artifact)
+    if artifact.kind != SOURCE:
+        for kind in _SBOMS:
+            _judge_sbom(case, manifest, artifact, kind)
+        _judge_provenance(case, manifest, artifact)
     _judge_encrypted(case, artifact, plain=file)
 
 

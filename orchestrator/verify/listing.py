@@ -55,12 +55,12 @@ def _judge_listed(case: Case, listed: Listed) -> None:
 
 
 def _known(case: Case, manifest: ReadManifest) -> set[str]:
-    artifacts = [each.path for each in manifest.artifacts]
     return {
         MANIFEST,
         summary_name(manifest.version),
         *(each.path for each in manifest.listed),
-        *(f"{name}{ending}" for name in artifacts for ending in (ATTESTATION, ENCRYPTED)),
+        *(f"{each.path}{ENCRYPTED}" for each in manifest.artifacts),
+        *(f"{each.path}{ATTESTATION}" for each in manifest.built),
         *(name for names in case.signatures.values() for name in names),
     }
 

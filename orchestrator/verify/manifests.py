@@ -24,10 +24,15 @@ from orchestrator.verify.json_strict import (
 from orchestrator.verify.names import DOCUMENT_ENDINGS, MANIFEST, PAPERS, TAKEN_ENDINGS, summary_name
 
 SCHEMA: Final = "relbuild/manifest/v1"
+SOURCE: Final = "source"
+"""The kind of an archive of the commit itself: nothing was built there, so nothing but the manifest describes it."""
+
+_COMMIT = text(r"(?:[0-9a-f]{40}|[0-9a-f]{64})", "commit")
 _NAME = text(r"[^/\x00]{1,255}", "file name")
 _PATH = text(r"[^\x00]{1,4096}", "path")
 _WORD = text(r"[^\x00]{1,200}", "name")
 _SIZED: dict[str, Shape] = {"path": _NAME, "size": integer, "sha256": SHA256, "sha512": SHA512}
+_RUN = record({"run": list_of(TEXT, least=1), "exit": integer, "stdout_sha256": SHA256})
 _MADE = record(
     {
         "cell": _WORD,
@@ -37,7 +42,7 @@ _MADE = record(
         "isolation": TEXT,
         "toolchain": record({"name": _WORD, "digest": DIGEST}),
         "source": record({"digest": DIGEST, "origin": TEXT}),
-        "smoke": record({"how": _WORD, "tests": integer, "note": TEXT}),
+        "smoke": record({"how": _WORD, "tests": integer, "note": TEXT}, {"runs": list_of(_RUN)}),
         "findings": list_of(record({"path": _PATH, "rule": _WORD, "text": TEXT, "verdict": _WORD})),
     }
 )
@@ -48,7 +53,9 @@ _KINDS: dict[object, Shape] = {
         {**_ENTRY, "kind": exactly("archive"), "compressor": TEXT, "root": _PATH, "files": list_of(_PACKED)}
     ),
     "file": record({**_ENTRY, "kind": exactly("file"), "executable": boolean}),
-}
+    SOURCE: record({**_SIZED, "kind": exactly(SOURCE), "compressor": TEXT, "root": _PATH, "commit": _COMMIT,
+                    "tree": DIGEST, "matrix": _NAME}),
+}  # fmt: skip
 
 
 def _artifact_shape(value: object, where: str) -> None:
@@ -103,6 +110,11 @@ class ReadManifest:
     documents: tuple[Listed, ...]
 
     @property
+    def built(self) -> tuple[Listed, ...]:
+        """Give the artifacts that cells made."""
+        return tuple(each for each in self.artifacts if each.kind != SOURCE)
+
+    @property
     def listed(self) -> tuple[Listed, ...]:
         return (*self.artifacts, *self.documents)
 
@@ -122,6 +134,7 @@ def read_manifest(data: bytes) -> ReadManifest:
     _refuse_bad_names(manifest)
     _refuse_disorder(manifest.artifacts, "artifacts")
     _refuse_disorder(manifest.documents, "documents")
+    _refuse_odd_sources(manifest)
     _refuse_odd_documents(manifest)
     return manifest
 
@@ -160,15 +173,31 @@ def _refuse_disorder(listed: Sequence[Listed], what: str) -> None:
         raise BadJson(f"does not list its {what} in order")
 
 
+def _refuse_odd_sources(manifest: ReadManifest) -> None:
+    """Let nothing pass for a source archive, which needs no SBOM and no provenance, but an archive of the commit."""
+    names = {f"{manifest.project}_{manifest.version}_{SOURCE}.{form}" for form in ("tar.gz", "zip")}
+    for source in manifest.artifacts:
+        if source.kind != SOURCE:
+            continue
+        if source.path not in names or source.entry["root"] != f"{manifest.project}-{manifest.version}":
+            raise BadJson(f"calls {source.path!r} a source archive, which is not named like one of this release")
+        if manifest.dirty or source.entry["commit"] != manifest.commit:
+            raise BadJson(f"lists {source.path!r} as the source of another commit than the release's")
+    if len({source.entry["tree"] for source in manifest.artifacts if source.kind == SOURCE}) > 1:
+        raise BadJson("lists source archives that hold different files")
+    if not manifest.built:
+        raise BadJson("lists no artifact that was built")
+
+
 def _refuse_odd_documents(manifest: ReadManifest) -> None:
-    artifacts = {each.path for each in manifest.artifacts}
+    artifacts = {each.path for each in manifest.built}
     for document in manifest.documents:
         ending = DOCUMENT_ENDINGS.get(document.kind)
         if ending is None:
             if PAPERS.get(document.path) != document.kind or document.of:
                 raise BadJson(f"calls {document.path!r} a {document.kind!r}, which it is not")
         elif document.of not in artifacts or document.path != f"{document.of}{ending}":
-            raise BadJson(f"lists {document.path!r}, which is not named after an artifact of the release")
+            raise BadJson(f"lists {document.path!r}, which is not named after an artifact that was built")
     missing = PAPERS.keys() - {each.path for each in manifest.documents}
     if missing:
         raise BadJson(f"does not list {', '.join(sorted(missing))}")

@@ -74,14 +74,15 @@ _STATEMENT = record(
 def summary_statement(verified: VerifiedRelease, now: datetime) -> bytes:
     """Write the statement that says that a release was verified: the payload for sign_summary.
 
-    Subjects are the manifest, every artifact, and every encrypted copy, which no other statement ties to its release.
+    Subjects are the manifest, every artifact that was built, and its encrypted copy, which no other statement ties to
+    its release. A source archive is none: no build level is claimed for what nobody built; the manifest names it.
     Raises SummaryInvalid for a release that was not verified.
     """
     if not verified.result.passed:
         raise SummaryInvalid(f"{verified.project} {verified.version} was not verified, so nothing can say that it was",
                              next_step="mend what `relbuild verify` names")  # fmt: skip
     read = {str(path): sha256 for path, sha256 in verified.files}
-    artifacts = _manifest_of(verified).artifacts
+    artifacts = _manifest_of(verified).built
     subjects = _expected_subjects(artifacts, verified.manifest_sha256, read)
     return canonical(
         {
@@ -122,13 +123,13 @@ def summary_problems(
 ) -> Iterator[str]:
     """Say how a summary is not about this release. `read` holds the SHA-256 of every file of the folder."""
     predicate = statement["predicate"]
-    if statement["subject"] != _named(_expected_subjects(manifest.artifacts, manifest_sha256, read), "name"):
-        yield "is about other files than the manifest, the artifacts and the encrypted copies of this release"
+    if statement["subject"] != _named(_expected_subjects(manifest.built, manifest_sha256, read), "name"):
+        yield "is about other files than the manifest, the built artifacts and their encrypted copies of this release"
     if predicate["resourceUri"] != _resource(manifest.project, manifest.version):
         yield f"is about {predicate['resourceUri'][:100]!r}"
     if predicate["policy"] != {"uri": POLICY_URI, "digest": {"sha256": POLICY_SHA256}}:
         yield "was made by another policy"
-    if predicate["inputAttestations"] != _named(_inputs(manifest.artifacts, read), "uri"):
+    if predicate["inputAttestations"] != _named(_inputs(manifest.built, read), "uri"):
         yield "was made from other attestations than those of this release"
     made = datetime.strptime(predicate["timeVerified"], _TIME_FORM).replace(tzinfo=UTC)
     if made > now:

@@ -1,0 +1,1 @@
+"""Jobs of CI services: one graph, a renderer for each, blocks that people edit around, and a check by meaning."""

@@ -1,0 +1,61 @@
+"""From the shape of [ci] to its rules."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from orchestrator.ci_rules import CheckRules, ChecksFrom, CiRules, Runner, VersionRules
+from orchestrator.config.ci_shape import CiShape, RunnerShape
+from orchestrator.config.problems import Draft
+
+
+def ci(shape: CiShape | None, root: Path, targets: Collection[str], drafts: list[Draft]) -> CiRules:
+    """Give the rules, the usual ones where nothing is said, and add a draft for each target that nobody knows."""
+    # Who had a matrix.toml before there was [ci] keeps publishing as before.
+    versions = VersionRules(strict=shape is not None and shape.semver == "strict",
+                            allow_older=shape is not None and shape.allow_older)  # fmt: skip
+    shape = shape or CiShape()
+    named = [("runner", "host", shape.runner.host)]
+    for target, runner in shape.runners.items():
+        named += [("runners", target, target), ("runners", target, runner.host)]
+    for table, key, target in named:
+        if target not in targets:
+            what = f"{target!r} is no target"
+            drafts.append(Draft(path=("ci", table, key), what=what, suggestion="`relbuild plan` lists them"))
+    if shape.required_checks and shape.checks_from == "github" and shape.checks_repository is None:
+        what = 'checks_from = "github" needs checks_repository'
+        drafts.append(Draft(path=("ci", "checks_repository"), what=what, suggestion='write it as "OWNER/NAME"'))
+    return CiRules(
+        setup=shape.setup.rstrip("\n"),
+        program=shape.program,
+        runner=_runner(shape.runner),
+        runners={target: _runner(runner) for target, runner in shape.runners.items()},
+        branch_tags=shape.tags,
+        environment=shape.environment,
+        sign_environment=shape.sign_environment,
+        build_environment=shape.build_environment,
+        shard_key=shape.shard_key,
+        files=dict(shape.files),
+        sign_files=dict(shape.sign_files),
+        publish_files=dict(shape.publish_files),
+        sign_variables=tuple(shape.sign_variables),
+        publish_variables=tuple(shape.publish_variables),
+        timeout_minutes=shape.timeout_minutes,
+        image=shape.image,
+        checks=_checks(shape, root),
+        versions=versions,
+    )
+
+
+def _checks(shape: CiShape, root: Path) -> CheckRules:
+    return CheckRules(
+        required=tuple(dict.fromkeys(shape.required_checks)),
+        source=ChecksFrom(shape.checks_from),
+        file=root / Path(shape.checks_file).expanduser(),
+        repository=shape.checks_repository or "",
+        api=shape.checks_api.rstrip("/"),
+        token=shape.checks_token,
+    )
+
+
+def _runner(shape: RunnerShape) -> Runner:
+    return Runner(label=shape.label, host=shape.host)

@@ -1,0 +1,38 @@
+"""Checks a file's one signature by a key of a named role: what is signed is no release."""
+
+from datetime import datetime
+from pathlib import Path
+
+from builders.names import escaped
+from orchestrator.errors import SignatureInvalid, TrustInvalid, UntrustedKey
+from orchestrator.trust import KeyId
+from orchestrator.verify.bundles import parse_bundle
+from orchestrator.verify.json_strict import BadJson
+from orchestrator.verify.signatures import shown_key
+from orchestrator.verify.single import check_signature
+from orchestrator.verify.trust_root import TrustRoot
+
+
+def check_role_signature(path: Path, signature: bytes, trust: TrustRoot, role: str, now: datetime) -> KeyId:
+    """Name the key of a bundle that signs a file, which must hold that role now.
+
+    Raises SignatureInvalid, UntrustedKey, TrustInvalid (the trust file does not count now), DigestMismatch.
+    """
+    if problems := trust.problems(now):
+        raise TrustInvalid(f"{trust.place} {'; it '.join(problems)}",
+                           next_step="get its next version, or write one: relbuild keys rotate")  # fmt: skip
+    try:
+        key_id = KeyId(parse_bundle(signature).key_sha256)
+    except BadJson as error:
+        raise SignatureInvalid(f"the signature of {escaped(str(path))} {error}",
+                               next_step="get the file and its signature again") from None  # fmt: skip
+    reason = (
+        trust.why_not(key_id, role, now) if role in trust.roles else f"is not one of the {role!r} keys: it has none"
+    )
+    if key_id not in trust.keys or reason:
+        raise UntrustedKey(
+            f"{escaped(str(path))} is signed by {shown_key(key_id)}, which {reason or 'nobody trusts'} ({trust.place})",
+            next_step=f"`relbuild keys rotate --add PUB --role {role}` lets a key do that",
+        )
+    check_signature(path, signature, trust.keys[key_id], now)
+    return key_id
