@@ -23,7 +23,8 @@ test fails when it is stale.
 Kills, power cuts, failing calls, races and broken connections count only where a real process, kernel or server goes
 through them; edited bytes count wherever the real reader meets them. Tests that need root, strace, loop devices, a
 container engine or an object store are skipped where these are missing. `tests/faults/test_commit.py` takes a sample
-of the calls of a publish; with `RELBUILD_FAULTS=full` it takes them all. What a row lacks stands below its tests.
+of the calls of a publish, and `tests/faults/test_store_commit.py` one of its requests; with `RELBUILD_FAULTS=full` they
+take them all. What a row lacks stands below its tests.
 
 {count} rows: {whole} covered, {part} covered in part, {open} open. Of the open ones {later} belong to rooms that do
 not exist yet.

@@ -17,8 +17,8 @@ HOMES = {
     "python_on_whales": {"builders/engine/buildx.py"},
     "typer": {"orchestrator/cli/"},
     "rich": {"orchestrator/cli/"},
-    "elftools": {"builders/binaries/elf.py", "builders/binaries/archive.py"},
-    "lief": {"builders/binaries/desktop.py", "builders/binaries/coff.py"},
+    "elftools": {"builders/binaries/elf.py", "builders/binaries/sections.py"},
+    "lief": {"builders/binaries/"},
     "cryptography": {"orchestrator/signing/", "orchestrator/verify/", "orchestrator/publish/rsa_pss.py"},
     "nacl": {"orchestrator/signing/cosign_key.py"},
     "pyrage": {"orchestrator/signing/age_files.py", "orchestrator/verify/opened.py"},
@@ -26,8 +26,10 @@ HOMES = {
     "sigstore_models": {"orchestrator/signing/keyless.py", "orchestrator/verify/keyless.py"},
     "boto3": {"orchestrator/signing/kms.py", "orchestrator/repositories/s3_client.py"},
     "botocore": {"orchestrator/signing/kms.py", "orchestrator/repositories/"},
+    "packaging": {"orchestrator/validate/versions.py"},
+    "license_expression": {"orchestrator/validate/licenses.py"},
     "tenacity": {"orchestrator/repositories/retrying.py"},
-    "google": {"orchestrator/repositories/gcs.py"},
+    "google": {"orchestrator/repositories/gcs_bucket.py", "orchestrator/repositories/gcs_errors.py"},
     "pydantic": {"orchestrator/config/"},
     "pydantic_core": {"orchestrator/config/"},
 }
@@ -36,6 +38,7 @@ HOMES = {
 STAGES = {
     "config", "plan", "run", "stage", "survey", "gate", "checkup", "scaffold", "documents", "sbom", "provenance",
     "signing", "verify", "rehearse", "publish", "policy", "trust_checkup", "publishing", "publishing_evidence",
+    "validate",
 }  # fmt: skip
 """Rooms of the orchestrator that only release.py and the command line join."""
 
@@ -48,6 +51,12 @@ MAY_SEE = {
     "publish": {"verify", "signing", "policy"},  # an index is signed, and read as a stranger reads it
     "publishing": {"publishing_evidence", "publish", "policy", "verify"},  # the stage that joins them
     "publishing_evidence": {"policy", "verify"},
+    "validation_evidence": {"verify"},  # its strict reader of JSON
+    # A rebuild begins with what a release says of itself, and goes the way of a run once more.
+    "reproduce": {"config", "survey", "verify", "plan", "run", "stage", "signing"},
+    "validate": {"verify", "publish"},  # the release to compare with is fetched and verified as a reader does
+    "shards": {"verify", "signing"},  # a shard is signed, and its strict reader is the verifier's
+    "sharding": STAGES,  # the stage that joins many machines, as release.py joins one
     "rehearse": STAGES,  # it is a small release of its own
     "release": STAGES,
 }

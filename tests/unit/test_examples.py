@@ -22,7 +22,7 @@ def _product(matrix: Matrix, name: str) -> Product:
 
 def test_each_example_has_a_matrix_and_a_read_me() -> None:
     folders = {folder.name for folder in (ROOT / "examples").iterdir() if folder.is_dir()}
-    assert folders == {"hexsum", "upstream", "go", "rust", "cmake"}
+    assert folders == {"hexsum", "upstream", "go", "rust", "cmake", "sharedlib"}
     assert {file.parent.name for file in MATRICES[1:]} == folders - {"hexsum"}
     assert all((ROOT / "examples" / folder / "README.md").is_file() for folder in folders)
 

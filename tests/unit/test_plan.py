@@ -15,14 +15,13 @@ from builders.model import (
     Mount,
     OutputPattern,
     Placement,
-    Recipe,
     Smoke,
     Toolchain,
 )
 from builders.targets import TARGETS, Target
 from orchestrator import plan as plan_module
 from orchestrator.errors import UnknownName
-from orchestrator.model import CacheState, PlacementWish
+from orchestrator.model import CacheState, PlacementWish, Product
 from orchestrator.plan import Selection, cell_key, make_plan
 from tests.fakes import digest, make_cell, make_matrix, make_product, make_world, toolchain, tree
 
@@ -35,7 +34,7 @@ def ways(matrix_product: object = None, **world: object) -> dict[str, tuple[str,
     return {each.cell.target.name: (each.cell.placement.value, each.cell.builder) for each in plan.cells}
 
 
-def without_cross(_builder: str, _recipe: Recipe, _target: Target, _libc: Libc, placement: Placement) -> Toolchain:
+def without_cross(_builder: str, _product: Product, _target: Target, _libc: Libc, placement: Placement) -> Toolchain:
     if placement is Placement.CROSS:
         raise ToolchainUnavailable("no cross compiler", next_step="get one")
     return toolchain()

@@ -215,7 +215,7 @@ def test_the_manifest_says_what_was_made_and_how(world: World) -> None:
     assert (made["cell"], made["key"], made["builder"]) == ("hello/x86_64", "3" * 64, "local")
     assert made["toolchain"] == {"name": "gcc", "digest": "sha256:" + "2" * 64}
     assert (made["isolation"], made["placement"]) == ("bubblewrap", "cross")
-    assert made["smoke"] == {"how": "native", "tests": 1, "note": ""}
+    assert made["smoke"] == {"how": "native", "tests": 1, "note": "", "runs": []}
     assert made["findings"][0]["text"] == "names $PROJECT/src and $OUT"
     manifest_bytes = (release.folder / "manifest.json").read_bytes()
     assert release.manifest_sha256 == hashlib.sha256(manifest_bytes).hexdigest()
