@@ -21,6 +21,7 @@ FRESH: Final = ".new-"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO in the place of a file must not make the program wait for a writer.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_NOREPLACE = 1  # renameat2(2)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _REFUSALS = {
@@ -54,14 +55,12 @@ WHOLE_SYNC: Final = frozenset({0xEF53, 0x58465342, 0x9123683E, 0x01021994})
 
 
 @contextlib.contextmanager
-def named(place: Path, *, missing: bool = True) -> Iterator[None]:
-    """Turn an OSError into an error that names the place and a way out; `missing=False` lets FileNotFoundError pass."""
+def named(place: Path) -> Iterator[None]:
+    """Turn an OSError into an error that names the place and a way out."""
     try:
         with full_disk_named(place):
             yield
     except OSError as error:
-        if not missing and isinstance(error, FileNotFoundError):
-            raise
         number = error.errno or 0
         what, next_step = _REFUSALS.get(number, (error.strerror or str(error), "look at the place, then run again"))
         raise RepositoryError(f"{escaped(str(place))} cannot be used: {what}", next_step=next_step) from error
@@ -77,19 +76,20 @@ def closing(descriptor: int) -> Iterator[int]:
 
 def open_folder(base: int, parts: Sequence[str], *, made: Callable[[int, str], None] | None = None) -> int:
     """Open a folder below another; `made(parent, name)` makes a missing one. The caller closes it."""
-    device, at = os.fstat(base).st_dev, os.dup(base)
+    device, at = os.fstat(base).st_dev, base
     for part in parts:
         try:
             if made is not None and not exists(at, part):
                 made(at, part)
             inner = os.open(part, _FOLDER, dir_fd=at)
         finally:
-            os.close(at)
+            if at != base:
+                os.close(at)
         at = inner
         if os.fstat(at).st_dev != device:
             os.close(at)
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-    return at
+    return os.dup(base) if at == base else at
 
 
 def open_file(folder: int, name: str) -> int:
@@ -110,14 +110,17 @@ def exists(folder: int, name: str) -> bool:
     return True
 
 
+def new_file(folder: int, name: str) -> int:
+    """Open a new private file under its own name. Raises FileExistsError. The caller closes it."""
+    return os.open(name, _NEW_FILE, 0o600, dir_fd=folder)
+
+
 @contextlib.contextmanager
 def fresh_file(base: int) -> Iterator[tuple[int, str]]:
     """Give a new private file and its name; the name is removed at the end unless the block renamed it away."""
     while True:
         name = f"{FRESH}{secrets.token_hex(16)}"
-        descriptor = os.open(
-            name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=base
-        )
+        descriptor = new_file(base, name)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         # A sweep may have taken it for a leftover before it was locked.
         if os.fstat(descriptor).st_nlink:

@@ -32,11 +32,16 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """One object of many that are written together; `body` as in `put`."""
+    """One object of many that are written together; `body` as in `put`.
+
+    `read_back` says that the caller reads every byte again before anything rests on it: a store may then leave it to
+    that whether they are the promised ones. One that sends them with their SHA-256 does so all the same.
+    """
 
     key: PurePosixPath
     body: bytes | Path
     sha256: str
+    read_back: bool = False
 
 
 class Repository(Protocol):

@@ -1,5 +1,6 @@
 """Which keys a repository takes, and which of them may be replaced or removed."""
 
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -14,6 +15,8 @@ PROBE: Final = ".staging-probe-"
 OWN: Final = (".lock", ".new-")
 """How the names begin that an adapter keeps for itself; they are no keys."""
 
+_KNOWN_NAMES: Final = 4096
+"""A publish asks for each name of a release five times and more."""
 _VIEWS: Final = frozenset({"index.md"})
 
 
@@ -22,7 +25,7 @@ def check_key(key: PurePosixPath) -> PurePosixPath:
     if key.is_absolute() or not key.parts:
         raise _refused(key, "is not a relative path")
     for part in key.parts:
-        if reason := unsafe_reason(part.encode("utf-8", "surrogateescape")):
+        if reason := _unsafe_reason(part):
             raise _refused(key, reason)
     if key.parts[0].startswith(OWN):
         raise _refused(key, "is a name that the repository keeps for itself")
@@ -47,6 +50,11 @@ def check_staging(prefix: PurePosixPath) -> PurePosixPath:
 
 def is_staged(key: PurePosixPath) -> bool:
     return key.parts[0].startswith(STAGING)
+
+
+@lru_cache(maxsize=_KNOWN_NAMES)
+def _unsafe_reason(name: str) -> str:
+    return unsafe_reason(name.encode("utf-8", "surrogateescape"))
 
 
 def _refused(key: PurePosixPath, reason: str) -> RepositoryError:

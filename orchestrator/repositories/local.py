@@ -10,7 +10,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
@@ -19,13 +19,16 @@ from builders.names import escaped
 from orchestrator.errors import PointerMoved
 from orchestrator.repositories import folders, local_moves, probe, streams, tree
 from orchestrator.repositories.interface import Entry, Pointer, PointerToken, Upload
-from orchestrator.repositories.keys import OWN, STAGING, check_key, check_replaceable, check_staging
+from orchestrator.repositories.keys import OWN, STAGING, check_key, check_replaceable, check_staging, is_staged
 from orchestrator.repositories.local_disk import Disk
 from orchestrator.repositories.local_lock import LOCK, WRITING_TIMEOUT_S, locked
 
 _THREADS: Final = 4
 _WHOLE_SYNC_FROM: Final = 64
 """So many files are synced faster by one syncfs than by an fsync each; it waits for other programs' writes too."""
+_OPEN_FOLDERS: Final = 64
+_KNOWN_TOKENS: Final = 2
+"""The pointer as it was read and as it was made."""
 
 
 class LocalRepository:
@@ -33,6 +36,7 @@ class LocalRepository:
 
     def __init__(self, path: Path, *, unsafe_filesystem: bool = False) -> None:
         self._disk = Disk(path, unsafe_filesystem=unsafe_filesystem)
+        self._tokens: tuple[tuple[bytes, PointerToken], ...] = ()
 
     @property
     def location(self) -> str:
@@ -55,7 +59,7 @@ class LocalRepository:
         place = self._disk.place(check_key(key))
         with self._disk.writing(place) as base, self._disk.making(base, key.parts[:-1]) as folder:
             with folders.fresh_file(base) as (fresh, name):
-                self._disk.fill(fresh, body, sha256, place)
+                self._disk.fill(fresh, body, sha256, key)
                 self._disk.sync(fresh, place)
                 try:
                     os.link(name, key.name, src_dir_fd=base, dst_dir_fd=folder, follow_symlinks=False)
@@ -74,13 +78,10 @@ class LocalRepository:
         """Write files with several threads. Many are made durable by one syncfs, where the file system is known to."""
         with self._disk.writing(self._disk.path) as base:
             together = len(uploads) >= _WHOLE_SYNC_FROM and _syncs_whole(base)
-            streams.side_by_side(
-                [partial(self._put_one, base, upload, sync=not together) for upload in uploads], _THREADS
-            )
+            for some in _few_folders(uploads):
+                self._put_below(base, some, sync=not together)
             if together:
                 self._disk.sync(base, self._disk.path, whole=True)
-            else:
-                self._disk.sync_folders(base, {upload.key.parts[:-1] for upload in uploads})
 
     def move_new(self, staged: PurePosixPath, place: PurePosixPath, keys: Sequence[PurePosixPath]) -> None:
         """Rename the staged folder to its place in one step, if it holds exactly these keys."""
@@ -97,13 +98,14 @@ class LocalRepository:
             locked(base, LOCK, self._disk.place(PurePosixPath(LOCK)), timeout_s=WRITING_TIMEOUT_S),
         ):  # fmt: skip
             now = tree.read_whole(folder, key.name)
-            if (None if now is None else _token(now)) != expected:
+            if (None if now is None else self._token(now)) != expected:
                 raise PointerMoved(
                     f"{escaped(str(place))} was changed by somebody else", next_step="read it again, then try again"
                 )
-            self._disk.replace(base, folder, key, body, hashlib.sha256(body).hexdigest())
+            # The bytes come from memory, so there is nothing to hold them against.
+            self._disk.replace(base, folder, key, body, None)
             self._disk.sync(folder, place)
-        return _token(body)
+        return self._token(body)
 
     def delete(self, prefix: PurePosixPath) -> None:
         place = self._disk.place(check_staging(prefix))
@@ -117,13 +119,7 @@ class LocalRepository:
 
     @contextlib.contextmanager
     def open(self, key: PurePosixPath) -> Iterator[BinaryIO]:
-        place = self._disk.place(check_key(key))
-        try:
-            with folders.named(place, missing=False), self._disk.reading(key.parts[:-1]) as folder:
-                descriptor = folders.open_file(folder, key.name)
-        except FileNotFoundError:
-            raise local_moves.missing_file(place) from None
-        with os.fdopen(descriptor, "rb") as file:
+        with os.fdopen(self._disk.open_file(check_key(key)), "rb") as file:
             yield file
 
     def read_pointer(self, key: PurePosixPath) -> Pointer | None:
@@ -133,7 +129,7 @@ class LocalRepository:
                     body = tree.read_whole(folder, key.name)
             except FileNotFoundError:
                 return None
-        return None if body is None else Pointer(body=body, token=_token(body))
+        return None if body is None else Pointer(body=body, token=self._token(body))
 
     def list(self, prefix: PurePosixPath) -> Iterator[Entry]:
         absent = contextlib.suppress(FileNotFoundError)
@@ -174,10 +170,38 @@ class LocalRepository:
 
     # --- how --------------------------------------------------------------------------------------------------------
 
-    def _put_one(self, base: int, upload: Upload, *, sync: bool) -> None:
-        key = check_replaceable(upload.key)
-        with folders.named(self._disk.place(key)), self._disk.making(base, key.parts[:-1]) as folder:
-            self._disk.replace(base, folder, key, upload.body, upload.sha256, sync=sync)
+    def _put_below(self, base: int, some: Mapping[tuple[str, ...], Sequence[Upload]], *, sync: bool) -> None:
+        """Write what goes into a few folders; each is opened once, and with `sync` made durable in the end."""
+        with contextlib.ExitStack() as stack:
+            opened = {parts: stack.enter_context(self._disk.making(base, parts)) for parts in some}
+            streams.side_by_side(
+                [
+                    partial(self._put_one, base, opened[parts], upload, sync=sync)
+                    for parts, uploads in some.items()
+                    for upload in uploads
+                ],
+                _THREADS,
+            )
+            for parts, folder in opened.items() if sync else ():
+                self._disk.sync(folder, self._disk.path.joinpath(*parts))
+
+    def _put_one(self, base: int, folder: int, upload: Upload, *, sync: bool) -> None:
+        key = upload.key
+        write = self._disk.add if is_staged(key) else self._disk.replace
+        try:
+            write(base, folder, key, upload.body, None if upload.read_back else upload.sha256, sync=sync)
+        except OSError:
+            with folders.named(self._disk.place(key)):
+                raise
+
+    def _token(self, body: bytes) -> PointerToken:
+        """Give the SHA-256 of a pointer. Equal bytes are found faster than hashed, and a publish reads them often."""
+        for known, token in self._tokens:
+            if known == body:
+                return token
+        token = PointerToken(hashlib.sha256(body).hexdigest())
+        self._tokens = ((body, token), *self._tokens[: _KNOWN_TOKENS - 1])
+        return token
 
 
 def _syncs_whole(base: int) -> bool:
@@ -185,5 +209,11 @@ def _syncs_whole(base: int) -> bool:
     return (major, minor) >= (5, 8) and folders.file_system(base) in folders.WHOLE_SYNC
 
 
-def _token(body: bytes) -> PointerToken:
-    return PointerToken(hashlib.sha256(body).hexdigest())
+def _few_folders(uploads: Sequence[Upload]) -> Iterator[Mapping[tuple[str, ...], Sequence[Upload]]]:
+    """Give the uploads by the folders that they go into, no more folders at once than may well be open."""
+    found: dict[tuple[str, ...], list[Upload]] = {}
+    for upload in uploads:
+        found.setdefault(check_replaceable(upload.key).parts[:-1], []).append(upload)
+    ordered = sorted(found)
+    for start in range(0, len(ordered), _OPEN_FOLDERS):
+        yield {parts: found[parts] for parts in ordered[start : start + _OPEN_FOLDERS]}

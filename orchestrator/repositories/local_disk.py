@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from builders.copying import write_all
 from builders.names import escaped
-from orchestrator.errors import RepositoryError
-from orchestrator.repositories import folders, tree
+from orchestrator.errors import KeyMissing, RepositoryError
+from orchestrator.repositories import folders, streams, tree
 from orchestrator.repositories.keys import STAGING
 from orchestrator.repositories.local_lock import LOCK, WRITING_TIMEOUT_S, locked
 
@@ -48,8 +48,23 @@ class Disk:
     def reading(self, parts: Sequence[str]) -> Iterator[int]:
         """Open a folder of the repository. Raises FileNotFoundError."""
         base = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        with folders.closing(base), folders.closing(folders.open_folder(base, parts)) as folder:
+        try:
+            folder = folders.open_folder(base, parts)
+        finally:
+            os.close(base)
+        with folders.closing(folder):
             yield folder
+
+    def open_file(self, key: PurePosixPath) -> int:
+        """Open a plain file for reading. Raises KeyMissing. The caller closes it."""
+        try:
+            with self.reading(key.parts[:-1]) as folder:
+                return folders.open_file(folder, key.name)
+        except FileNotFoundError:
+            raise missing_file(self.place(key)) from None
+        except OSError:
+            with folders.named(self.place(key)):
+                raise
 
     @contextlib.contextmanager
     def writing(self, place: Path) -> Iterator[int]:
@@ -104,28 +119,38 @@ class Disk:
     # --- files ------------------------------------------------------------------------------------------------------
 
     def replace(
-        self, base: int, folder: int, key: PurePosixPath, body: bytes | Path, sha256: str, *, sync: bool = True
+        self, base: int, folder: int, key: PurePosixPath, body: bytes | Path, promised: str | None, *, sync: bool = True
     ) -> None:
-        """Put a fresh file in the place of another; its folder is the caller's to sync."""
-        place = self.place(key)
+        """Put a fresh file in the place of another; its folder is the caller's to sync. `promised` as in `fill`."""
         with folders.fresh_file(base) as (fresh, name):
-            self.fill(fresh, body, sha256, place)
+            self.fill(fresh, body, promised, key)
             if sync:
-                self.sync(fresh, place)
+                self.sync(fresh, self.place(key))
             os.rename(name, key.name, src_dir_fd=base, dst_dir_fd=folder)
 
-    def fill(self, fresh: int, body: bytes | Path, sha256: str, place: Path) -> None:
-        """Write what `place` is to become, if it has the promised SHA-256."""
+    def add(
+        self, base: int, folder: int, key: PurePosixPath, body: bytes | Path, promised: str | None, *, sync: bool
+    ) -> None:
+        """Write a file of a staging area in its place: nobody reads it before its maker says that it is whole."""
+        try:
+            fresh = folders.new_file(folder, key.name)
+        except FileExistsError:
+            self.replace(base, folder, key, body, promised, sync=sync)
+            return
+        with folders.closing(fresh):
+            self.fill(fresh, body, promised, key)
+            if sync:
+                self.sync(fresh, self.place(key))
+
+    def fill(self, fresh: int, body: bytes | Path, promised: str | None, key: PurePosixPath) -> None:
+        """Write what `key` is to become, if it has the promised SHA-256; None: somebody else looks at that."""
         if isinstance(body, bytes):
-            executable, found = False, hashlib.sha256(body).hexdigest()
+            executable, found = False, "" if promised is None else hashlib.sha256(body).hexdigest()
             write_all(fresh, body)
         else:
-            executable, found = tree.copy(body, fresh)
-        if found != sha256:
-            raise RepositoryError(
-                f"what was to become {escaped(str(place))} has the SHA-256 {found}, and {sha256} was promised",
-                next_step="something changed the file meanwhile: stage the release again",
-            )
+            executable, found = tree.copy(body, fresh, hashed=promised is not None)
+        if promised is not None:
+            streams.require(found, promised, escaped(str(self.place(key))))
         os.fchmod(fresh, 0o755 if executable else 0o644)
 
     def settle_existing(self, folder: int, name: str, place: Path) -> None:
@@ -167,10 +192,9 @@ class Disk:
             with folders.closing(folders.open_folder(base, parts[:depth])) as folder:
                 self.sync(folder, self.path.joinpath(*parts[:depth]))
 
-    def sync_folders(self, base: int, found: set[tuple[str, ...]]) -> None:
-        for parts in sorted(found):
-            with folders.closing(folders.open_folder(base, parts)) as folder:
-                self.sync(folder, self.path.joinpath(*parts))
+
+def missing_file(place: Path) -> KeyMissing:
+    return KeyMissing(f"{escaped(str(place))} is not there", next_step="check the version and the repository's path")
 
 
 def _close_all(descriptors: dict[str, int]) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from builders.names import escaped
-from orchestrator.errors import KeyMissing, KeyTaken, RepositoryError
+from orchestrator.errors import KeyTaken, RepositoryError
 from orchestrator.repositories import folders, tree
-from orchestrator.repositories.local_disk import Disk
+from orchestrator.repositories.local_disk import Disk, missing_file
 
 
 def move_new(disk: Disk, staged: PurePosixPath, place: PurePosixPath, keys: Sequence[PurePosixPath]) -> None:
@@ -69,7 +69,3 @@ def _same(base: int, staged: PurePosixPath, place: PurePosixPath, keys: Sequence
 
 def taken(place: Path) -> KeyTaken:
     return KeyTaken(f"{escaped(str(place))} is there already", next_step="choose another version: nothing is replaced")
-
-
-def missing_file(place: Path) -> KeyMissing:
-    return KeyMissing(f"{escaped(str(place))} is not there", next_step="check the version and the repository's path")

@@ -6,16 +6,18 @@ import hashlib
 import io
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, TypeVar
 
 from orchestrator.errors import RepositoryError
 from orchestrator.repositories import folders
 
 _BUFFER_BYTES: Final = 1 << 20
+_Answer = TypeVar("_Answer")
 
 
 @contextlib.contextmanager
@@ -57,16 +59,33 @@ def digest_and_size(stream: BinaryIO) -> tuple[str, int]:
     return found.hexdigest(), size
 
 
-def side_by_side(asks: Sequence[Callable[[], object]], threads: int) -> None:
-    """Run all with several threads; the first error leaves out what has not begun, and is raised."""
+def side_by_side(asks: Sequence[Callable[[], _Answer]], threads: int) -> list[_Answer]:
+    """Run all with several threads, and give the answers in their order; an error leaves out what has not begun."""
+    if threads <= 1 or len(asks) <= 1:
+        return [ask() for ask in asks]
+    left, answers = deque(enumerate(asks)), dict[int, _Answer]()
+
+    def drain() -> None:
+        # One task for each thread, not for each ask: thousands of small ones would cost more than their work.
+        while True:
+            try:
+                at, ask = left.popleft()
+            except IndexError:
+                return
+            try:
+                answers[at] = ask()
+            except BaseException:
+                left.clear()
+                raise
+
     with ThreadPoolExecutor(threads) as pool:
-        waiting = [pool.submit(ask) for ask in asks]
         try:
-            for done in waiting:
-                done.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            for each in [pool.submit(drain) for _ in range(min(threads, len(asks)))]:
+                each.result()
+        finally:
+            # Behind an error, or when somebody interrupts the wait, nothing more is begun.
+            left.clear()
+    return [answers[at] for at in range(len(asks))]
 
 
 class Checked:

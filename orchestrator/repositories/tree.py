@@ -14,8 +14,8 @@ from orchestrator.repositories.interface import Entry
 from orchestrator.repositories.keys import OWN
 
 
-def copy(source: Path, target: int) -> tuple[bool, str]:
-    """Copy a plain file, and tell whether its owner may run it, and its SHA-256."""
+def copy(source: Path, target: int, *, hashed: bool) -> tuple[bool, str]:
+    """Copy a plain file, and tell whether its owner may run it, and its SHA-256; an empty one if it was not asked."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     digest = hashlib.sha256()
     with folders.named(source), folders.closing(os.open(source, flags)) as opened:
@@ -23,9 +23,10 @@ def copy(source: Path, target: int) -> tuple[bool, str]:
         if not stat.S_ISREG(mode):
             raise OSError(errno.EINVAL, "it is not a plain file")
         for chunk in read_chunks(opened):
-            digest.update(chunk)
+            if hashed:
+                digest.update(chunk)
             write_all(target, chunk)
-    return bool(mode & stat.S_IXUSR), digest.hexdigest()
+    return bool(mode & stat.S_IXUSR), digest.hexdigest() if hashed else ""
 
 
 def read_whole(folder: int, name: str) -> bytes | None:
