@@ -6,13 +6,14 @@ import functools
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from builders.errors import Interrupted, TimedOut, ToolchainUnavailable
 
@@ -29,6 +30,13 @@ class Completed:
     exit_code: int
     stdout: bytes
     stderr: bytes
+
+
+class Child(Protocol):
+    """A process that goes on beside this one."""
+
+    def poll(self) -> int | None:
+        """Give its exit code once it ended."""
 
 
 def capture(
@@ -83,6 +91,11 @@ def stream(
             pipe.close()
 
 
+def start_on(argv: Sequence[str], connection: socket.socket) -> Child:
+    """Start a command whose standard input and output are a connection. It dies with the thread that starts it."""
+    return _start(argv, cwd=None, env=None, stderr=None, stdin=connection.fileno(), stdout=connection.fileno())
+
+
 def find_program(name: str, path: str | None = None) -> Path | None:
     """Give the absolute path of a program on PATH, or None."""
     for folder in (path if path is not None else os.environ.get("PATH", os.defpath)).split(os.pathsep):
@@ -101,13 +114,14 @@ def kill_group(pid: int) -> None:
 
 
 def _start(
-    argv: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None, stderr: int, stdin: int | None
+    argv: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None, stderr: int | None, stdin: int | None,
+    stdout: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     try:
         # The argv comes from the program's own tables or runs inside a sandbox; a shell is never involved.
         return subprocess.Popen(  # noqa: S603
-            list(argv), cwd=cwd, env=None if env is None else dict(env), stdout=subprocess.PIPE, stderr=stderr,
-            stdin=stdin or subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_parent,  # noqa: PLW1509
+            list(argv), cwd=cwd, env=None if env is None else dict(env), stdout=stdout, stderr=stderr,
+            stdin=subprocess.DEVNULL if stdin is None else stdin, start_new_session=True, preexec_fn=_die_with_parent,  # noqa: PLW1509
         )  # fmt: skip
     except FileNotFoundError as error:
         missing = error.filename or argv[0]

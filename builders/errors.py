@@ -21,6 +21,8 @@ RelbuildError                       1   the root of every error that relbuild ra
            +-- GateFailed          84   a program breaks a rule of the truth gate
            +-- SmokeFailed         85   a program ran and did not do what the smoke test wants
            +-- SmokeNotRun         86   policy wants the smoke test run, and it could not be
+      +-- NodeUnavailable     116   a node of [engine.nodes] does not answer, or was lost in the middle of a run
+      +-- WrongNode           117   a cell was built by another node than planned, or emulated on a native one
  +-- Interrupted                  130   Ctrl-C or SIGTERM
 
 30 to 79 are those of publication, trust, validation and rebuilds, in orchestrator/errors.py.
@@ -77,6 +79,20 @@ class DiskFull(BuildError):
 
 class FolderBusy(BuildError):
     exit_code = 91
+
+
+class NodeUnavailable(BuildError):
+    """`node` names the one that was lost, where it is one."""
+
+    exit_code = 116
+
+    def __init__(self, what: str, *, next_step: str = "", node: str = "") -> None:
+        super().__init__(what, next_step=next_step)
+        self.node = node
+
+
+class WrongNode(BuildError):
+    exit_code = 117
 
 
 class CellError(BuildError):

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
+from json.encoder import encode_basestring
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
-_INDENT = "  "
 _FLAT = frozenset({type(None), bool, int, float, str})
-"""What a row of values may hold to be written in one go; subclasses go the long way."""
+"""What a row may hold to be written in one go; subclasses go the long way."""
 
 
 def canonical_json(value: Json) -> bytes:
@@ -20,26 +21,37 @@ def canonical_json(value: Json) -> bytes:
 
 
 def _written(value: Json, line: str) -> str:
-    """Write a value as json.dumps(indent=2) does, which is the slow encoder; `line` begins the line that it is on."""
+    """Write a value as json.dumps(indent=2) does; `line` is how the line begins that it stands on.
+
+    Python's fast encoder knows no indent, but takes any separator: rows that hold no further ones are given to it.
+    """
+    inner = line + "  "
     match value:
-        case dict() if not _FLAT.issuperset(map(type, value.values())):
-            inner = line + _INDENT
-            # The keys are written by the encoder too: with a value beside each that is cut off again.
-            rows = [_encoder(inner).encode({key: 0})[1:-2] + _written(value[key], inner) for key in sorted(value)]
+        case str():
+            return encode_basestring(value)
+        case dict() if value:
+            rows = [f"{encode_basestring(key)}: {_written(one, inner)}" for key, one in sorted(value.items())]
             return f"{{{inner}{(',' + inner).join(rows)}{line}}}"
-        case list() | tuple() if not _FLAT.issuperset(map(type, value)):
-            inner = line + _INDENT
+        case list() | tuple() if _are_flat_rows(value):
+            # Text holds no line ends, they are written \n: a real one between braces is where two rows meet.
+            deep = inner + "  "
+            text = _encoder(deep).encode(value)[2:-2].replace(f"}},{deep}{{", f"{inner}}},{inner}{{{deep}")
+            return f"[{inner}{{{deep}{text}{inner}}}{line}]"
+        case list() | tuple() if value:
             return f"[{inner}{(',' + inner).join([_written(one, inner) for one in value])}{line}]"
-        case dict() | list() | tuple() if value:
-            row = _encoder(line + _INDENT).encode(value)
-            return f"{row[0]}{line}{_INDENT}{row[1:-1]}{line}{row[-1]}"
         case _:
             return _encoder(line).encode(value)
 
 
+def _are_flat_rows(values: Sequence[Json]) -> bool:
+    """Tell whether all are objects with something in them, and that with nothing in it: files by the thousand."""
+    rows = [one for one in values if type(one) is dict and one]
+    within = chain.from_iterable(row.values() for row in rows)
+    return 0 < len(values) == len(rows) and _FLAT.issuperset(map(type, within))
+
+
 @lru_cache(maxsize=128)
 def _encoder(line: str) -> json.JSONEncoder:
-    """Give the fast encoder, with each value of a row on its own line."""
     return json.JSONEncoder(
         sort_keys=True, ensure_ascii=False, allow_nan=False, check_circular=False, separators=("," + line, ": ")
     )

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from builders import command, emulation
+from builders.engine.node_model import Node
 from builders.errors import CellError, RelbuildError, ToolchainUnavailable
 from builders.local import sandbox
 from builders.targets import TARGETS, Target, host
@@ -41,9 +42,16 @@ class Symptom:
 
 
 def examine(
-    matrix: Matrix | None, dist: Path, engine: Callable[[], str], plan: Callable[[], Plan] | None
+    matrix: Matrix | None,
+    dist: Path,
+    engine: Callable[[], str],
+    plan: Callable[[], Plan] | None,
+    nodes: Callable[[], Sequence[Node]] | None = None,
 ) -> tuple[Symptom, ...]:
-    """Look at everything. `engine` describes the container engine or raises; `plan` is the run to be, if any."""
+    """Look at everything. `engine` describes the container engine or raises; `plan` is the run to be, if any.
+
+    `nodes` asks the BuildKit nodes, where there are some.
+    """
     targets = _targets(matrix)
     found = [
         _engine(engine), *_handlers(targets), *_emulators(targets), _isolation(), _zig(), _disk(dist), _memory(),
@@ -51,6 +59,8 @@ def examine(
     ]  # fmt: skip
     if matrix is not None:
         found.append(_checkout(matrix))
+    if nodes is not None:
+        found += _nodes(nodes)
     if plan is not None:
         found += _cells(plan)
     return tuple(found)
@@ -70,6 +80,25 @@ def _engine(describe: Callable[[], str]) -> Symptom:
             name="engine", grade=Grade.NOTE, text=f"{error.what}; Dockerfiles and emulated builds are left out",
             mend="as root on Debian or Ubuntu: `ci/engine up`; elsewhere install Docker with buildx",
         )  # fmt: skip
+
+
+def _nodes(look: Callable[[], Sequence[Node]]) -> Iterator[Symptom]:
+    try:
+        found = look()
+    except RelbuildError as error:
+        yield Symptom(name="nodes", grade=Grade.BAD, text=error.what, mend=error.next_step)
+        return
+    for node in found:
+        name, place = f"node {node.name}", node.rules.endpoint
+        if not node.answers:
+            mend = f"start it, or mend its endpoint; until then others take {', '.join(node.rules.platforms)}"
+            yield Symptom(name=name, grade=Grade.NOTE, text=f"{place} does not answer: {node.why}", mend=mend)
+        elif node.rules.is_open:
+            mend = "give ca, cert and key, or use ssh://"
+            yield Symptom(name=name, grade=Grade.NOTE, text=f"{place} is INSECURE: TCP without TLS", mend=mend)
+        else:
+            text = f"{place} is {node.native}, takes {', '.join(node.rules.platforms)}"
+            yield Symptom(name=name, grade=Grade.OK, text=text)
 
 
 def _handlers(targets: Sequence[Target]) -> Iterator[Symptom]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 
+from builders.engine.node_model import NodeRules
 from builders.errors import RelbuildError
 from builders.model import BuiltFile, Cell, Libc, Limits, OutputPattern, Recipe, Smoke, SmokeResult
 
@@ -146,6 +147,7 @@ class EngineRules:
     kind: EngineKind = EngineKind.AUTO
     jobs: int = 0
     """Cells side by side; 0 = as many as the CPUs carry."""
+    nodes: tuple[NodeRules, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

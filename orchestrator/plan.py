@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from builders.engine.node_model import Taker
 from builders.errors import ToolchainUnavailable
 from builders.model import (
     Cell,
@@ -59,6 +60,8 @@ class World:
     estimate: Callable[[Cell], float | None]
     hosts: Mapping[str, Target] = field(default_factory=dict)
     """By target: machines that are not `host`, where that target's cells are built."""
+    takers: Callable[[str], tuple[Taker, ...]] | None = None
+    """By OCI platform, where there are BuildKit nodes: the node that takes it, after those that are gone."""
 
     def host_of(self, target: Target) -> Target:
         return self.hosts.get(target.name, self.host)
@@ -66,11 +69,13 @@ class World:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Way:
-    """One way to build a cell."""
+    """One way to build a cell. `on_node` is a machine of its own; `only_kept` one that can build nothing any more."""
 
     placement: Placement
     builder: str
     reason: str
+    on_node: bool = False
+    only_kept: bool = False
 
 
 def select(matrix: Matrix, selection: Selection) -> Iterator[tuple[Product, Target]]:
@@ -180,9 +185,12 @@ def _place(matrix: Matrix, product: Product, target: Target, selection: Selectio
             )
             continue
         try:
-            return _cell(matrix, product, target, way, world)
+            cell = _cell(matrix, product, target, way, world)
         except ToolchainUnavailable as error:
             obstacle = error
+            continue
+        if not way.only_kept or world.is_cached(cell.key):
+            return cell
     return LeftOut(
         product=product.name, target=target.name, reason=obstacle.what, next_step=obstacle.next_step, required=required
     )
@@ -199,7 +207,9 @@ _ADMITTED = {
 
 def _ways(product: Product, target: Target, world: World) -> Iterator[_Way]:
     for way in _possible_ways(product.recipe, target, world):
-        if way.placement in _ADMITTED[product.placement]:
+        # A native node is the target's own container without the emulator.
+        instead = way.on_node and way.placement is Placement.NATIVE and product.placement is PlacementWish.EMULATE
+        if instead or way.placement in _ADMITTED[product.placement]:
             yield way
 
 
@@ -215,10 +225,17 @@ def _possible_ways(recipe: Recipe, target: Target, world: World) -> Iterator[_Wa
     if isinstance(recipe, CommandRecipe):
         reason = host if native else f"cross compiler in a container: {host}"
         yield _Way(placement=compiler, builder="container", reason=reason)
-    elif native:
+    elif native and world.takers is None:
         yield _Way(placement=Placement.NATIVE, builder="buildx", reason=host)
-    if target.oci and not native:
+    if world.takers is not None and target.oci and not (native and isinstance(recipe, CommandRecipe)):
+        yield from map(_way_on, world.takers(target.oci))
+    elif target.oci and not native:
         yield _Way(placement=Placement.EMULATE, builder="buildx", reason="container of the target under QEMU")
+
+
+def _way_on(taker: Taker) -> _Way:
+    placement = Placement.NATIVE if taker.native else Placement.EMULATE
+    return _Way(placement=placement, builder="buildx", reason=taker.reason, on_node=True, only_kept=not taker.answers)
 
 
 def _no_way(product: Product, target: Target, world: World) -> ToolchainUnavailable:
@@ -227,6 +244,11 @@ def _no_way(product: Product, target: Target, world: World) -> ToolchainUnavaila
         return ToolchainUnavailable(
             "a Dockerfile or an emulated build needs a container engine, and this run has none",
             next_step="start one: `ci/engine up`",
+        )
+    if world.takers is not None and wants_engine and target.oci:
+        return ToolchainUnavailable(
+            f"no node of [engine.nodes] that answers takes {target.oci}, natively or under QEMU",
+            next_step="`relbuild engine nodes list` says how each node is",
         )
     return ToolchainUnavailable(
         f"placement = '{product.placement}' cannot be had for {target.name} on this machine ({world.host.name})",

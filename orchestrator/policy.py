@@ -274,6 +274,7 @@ RULES: Final[Mapping[str, Rule]] = {
         ),
         Rule(name="targets", error=PolicyViolation, look=_targets),
         Rule(name="ci", error=PolicyViolation, look=_gate("ci")),
+        Rule(name="semver", error=PolicyViolation, look=_gate("semver")),
         Rule(name="reproducibility", error=PolicyViolation, look=_gate("reproducibility")),
         Rule(name="approvals", error=PolicyViolation, look=_approved),
     )

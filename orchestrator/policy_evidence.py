@@ -64,7 +64,7 @@ class PolicyEvidence:
     absent: tuple[str, ...]
     taken: str
     gates: Mapping[str, GateReport] = field(default_factory=dict)
-    """By name: "validation", "ci", "reproducibility"."""
+    """By name: "validation", "ci", "reproducibility", "semver"."""
     approvals: tuple[Approval, ...] = ()
 
 

@@ -16,7 +16,16 @@ from orchestrator.errors import PublicationError, TooFewSignatures, Verification
 from orchestrator.events import Observer
 from orchestrator.policy import Judgement, PublicationPolicy, enforce, refuse_broken
 from orchestrator.policy_evidence import GateReport
-from orchestrator.publication import AUDIT, INDEX, IndexKeys, Promotion, PublicationState, RuleOutcome, StageTime
+from orchestrator.publication import (
+    AUDIT,
+    INDEX,
+    IndexKeys,
+    Promotion,
+    PublicationState,
+    ReleaseStatus,
+    RuleOutcome,
+    StageTime,
+)
 from orchestrator.publish.claims import Claimed, Free, Published, Standing, Taken, refused, standing, why_taken
 from orchestrator.publish.desk import STAGES, Terms, seam_errors
 from orchestrator.publish.entries import verification_json
@@ -26,9 +35,10 @@ from orchestrator.publish.pointer import KnownIndex
 from orchestrator.publish.promote import promote
 from orchestrator.publish.recover import recover
 from orchestrator.publish.report import PublicationReport, report_of
+from orchestrator.publish.version_guard import VersionGuard, judge_version, nothing_to_judge
 from orchestrator.publish.version_names import checked_version
 from orchestrator.publishing_evidence import OUR_RULES, Candidate, gather, read_candidate
-from orchestrator.repositories.interface import Repository
+from orchestrator.repositories.interface import Repository, note_of
 from orchestrator.repositories.preview import PreviewRepository, Write
 from orchestrator.trust import ENCRYPTED, VerificationResult, VerifiedRelease
 from orchestrator.validation_evidence import Validation
@@ -53,6 +63,10 @@ class Request:
     """Makes the validation where none was brought along, once the release is verified."""
     reproduction: GateReport | None = None
     """What rebuilders said, where the policy asks for it."""
+    checks: GateReport | None = None
+    """What CI said of the commit, likewise."""
+    versions: VersionGuard | None = None
+    """What the version is held against, likewise."""
     dry_run: bool = False
 
 
@@ -152,7 +166,7 @@ def _promoted(request: Request, press: Press, seen: _Seen) -> Promotion:
     evidence = gather(
         candidate, result, attested=press.trust.attesting(press.now()) > 0, taken=taken,
         required=request.required_targets, validation=seen.validation, earlier=request.earlier,
-        reproduction=request.reproduction,
+        reproduction=request.reproduction, more=_more_gates(request, candidate, earlier, press, trust),
     )  # fmt: skip
     seen.judgement = enforce(request.policy, evidence, OUR_RULES)
     if taken and len(seen.judgement.errors) == 1:
@@ -178,6 +192,21 @@ def _promoted(request: Request, press: Press, seen: _Seen) -> Promotion:
         verified, press.repository, keys, trust, outcomes=seen.judgement.outcomes, now=press.now,
         observer=press.observer, terms=terms,
     )  # fmt: skip
+
+
+def _more_gates(
+    request: Request, candidate: Candidate, earlier: Standing, press: Press, trust: RepositoryTrust
+) -> dict[str, GateReport]:  # fmt: skip
+    """Give what CI said, and what speaks for the version."""
+    gates = {"ci": request.checks} if request.checks else {}
+    if request.versions is not None:
+        subject, version = candidate.staged.manifest_sha256, candidate.staged.version
+        index = KnownIndex(press.repository, trust).read().index
+        active = [each.version for each in index.releases if each.status is ReleaseStatus.ACTIVE] if index else []
+        before = isinstance(earlier, Published | Claimed)
+        judged = judge_version(version, subject, active, request.versions)
+        gates["semver"] = nothing_to_judge(subject) if before else judged
+    return gates
 
 
 def _judged(
@@ -267,7 +296,8 @@ def _report(
 ) -> PublicationReport:  # fmt: skip
     judgement = seen.judgement
     return report_of(
-        seen.version, outcome, repository=press.repository.location, policy_mode=request.policy.mode,
+        seen.version, outcome, repository=press.repository.location, repository_note=note_of(press.repository),
+        policy_mode=request.policy.mode,
         verification=verification_json(seen.result) if seen.result else {},
         validation=seen.validation.listed if seen.validation else None,
         warnings=(*(judgement.warnings if judgement else ()), *seen.notes),

@@ -36,6 +36,8 @@ class Candidate:
     commit: str
     absent: tuple[str, ...]
     """Required cells that are not in it."""
+    dirty: bool = True
+    """Whether it was built of a tree that was not its commit's."""
 
 
 # --- papers ------------------------------------------------------------------------------------------------------
@@ -54,6 +56,7 @@ def read_candidate(folder: Path) -> Candidate:
     absent = [each for each in manifest["absent"] if isinstance(each, dict)]
     return Candidate(
         staged=staged, documents=documents, project=str(manifest["project"]), commit=str(manifest["commit"]),
+        dirty=manifest["dirty"] is not False,
         absent=tuple(str(each.get("cell")) for each in absent if each.get("required") is not False),
     )  # fmt: skip
 
@@ -86,6 +89,7 @@ def _unreadable(path: Path, error: OSError, kind: type[RelbuildError]) -> Never:
 def gather(
     candidate: Candidate, result: VerificationResult, *, attested: bool, taken: str, required: frozenset[str],
     validation: Validation | None, earlier: VerificationResult | None, reproduction: GateReport | None = None,
+    more: Mapping[str, GateReport] | None = None,
 ) -> PolicyEvidence:  # fmt: skip
     """Gather what the rules look at. `attested`: some trusted key can sign provenance, so that somebody must have."""
     staged = candidate.staged
@@ -115,6 +119,7 @@ def gather(
         gates={
             **({"validation": validation.report} if validation else {}),
             **({"reproducibility": reproduction} if reproduction else {}),
+            **(more or {}),
         },
     )
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from builders.errors import BuildError, CellError, CellsLeftOut, Interrupted, RelbuildError
+from builders.engine.node_model import Taker
+from builders.errors import BuildError, CellError, CellsLeftOut, Interrupted, NodeUnavailable, RelbuildError
 from builders.interface import Builder
 from builders.model import Cell, Libc, Material, Placement, Toolchain
 from builders.targets import Target, host
@@ -38,6 +39,8 @@ class Engine:
     builders: Mapping[str, Builder]
     prepare: Callable[[Matrix, Sequence[tuple[Product, Target]], Callable[[str], None]], None]
     """Make or fetch the toolchains that these cells could need and that are not here; tell what is done."""
+    takers: Callable[[str], tuple[Taker, ...]] | None = None
+    """By OCI platform, where there are BuildKit nodes."""
 
     def materials_of(self, cell: Cell) -> tuple[Material, ...]:
         """Name what the toolchain of a cell consists of. Raises a BuildError where it cannot be asked."""
@@ -101,6 +104,7 @@ def look_around(
         find_toolchain=find_toolchain,
         is_cached=store.has,
         estimate=store.estimate,
+        takers=engine.takers,
     )
     return dataclasses.replace(matrix, products=survey.with_images(matrix.products, sources)), world
 
@@ -233,4 +237,14 @@ def verdict(report: BuildReport, stop: Stop) -> RelbuildError | None:
     )
     count = f"{len(failed)} required cell{'s' if len(failed) != 1 else ''} failed"
     rest = f", {len(skipped)} not tried" if skipped else ""
-    return kind(f"{count}{rest}", next_step="each has its error and its log above; mend them and run again")
+    next_step = "each has its error and its log above; mend them and run again"
+    return kind(f"{count}{rest}{_lost_nodes(failed)}", next_step=next_step)
+
+
+def _lost_nodes(failed: Sequence[Failed]) -> str:
+    """Name the nodes that were lost, each with the cells that it did not finish."""
+    cells: dict[str, list[str]] = {}
+    for result in failed:
+        if isinstance(result.error, NodeUnavailable) and result.error.node:
+            cells.setdefault(result.error.node, []).append(result.cell.id)
+    return "".join(f"; the node {node} was lost, with {', '.join(ids)}" for node, ids in cells.items())

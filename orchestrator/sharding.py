@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from builders.engine.node_model import Taker
 from builders.errors import ToolchainUnavailable
 from builders.model import Libc, Placement, Toolchain
 from builders.targets import Target
@@ -148,10 +149,15 @@ def _as_filed(world: World, planned: PlanFile, collected: Collected, matrix: Mat
             raise ToolchainUnavailable("the plan says otherwise")
         return way.toolchain
 
+    def takers(platform: str) -> tuple[Taker, ...]:
+        # Whichever node it was: the plan's own placement is the one that `find_toolchain` lets pass.
+        return tuple(Taker(node="of the plan", platform=platform, native=way, version="") for way in (True, False))
+
     hosts = {cell.target: _host(cell.host, matrix) for cell in planned.cells.values()}
     return dataclasses.replace(
         world, host=_host(planned.host, matrix), hosts=hosts, engine_reason="as planned",
         find_toolchain=find_toolchain, is_cached=lambda _: False, estimate=lambda _: None,
+        takers=takers if matrix.engine.nodes else None,
     )  # fmt: skip
 
 

@@ -41,6 +41,11 @@ def checkout_state(root: Path, apart: Collection[Path] = ()) -> CheckoutState:
     return CheckoutState(commit=commit, dirty=dirty, epoch=int(seconds))
 
 
+def tags_at(root: Path, commit: str) -> tuple[str, ...]:
+    """Name the tags of a commit; none where the folder's repository does not know it."""
+    return tuple(_git(root, "tag", "--points-at", commit).splitlines()) if commit else ()
+
+
 def epoch_of(state: CheckoutState) -> int:
     """Give SOURCE_DATE_EPOCH: the caller's own variable, else the commit's time, else 1980-01-01."""
     given = os.environ.get("SOURCE_DATE_EPOCH", "")

@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from builders import materials, outputs, sources
@@ -20,14 +21,17 @@ from builders.engine import (
     buildx_world,
     emulated,
     image_builds,
+    image_layouts,
     image_lookup,
     image_materials,
     smoke_runs,
     toolchains,
 )
 from builders.engine.container import connect
+from builders.engine.node_model import Taker
+from builders.engine.nodes import NodeSet
 from builders.engine.spec import ImageFacts, check_mounts
-from builders.errors import BuildError, TimedOut, ToolchainUnavailable
+from builders.errors import BuildError, CommandFailed, EngineUnavailable, TimedOut, ToolchainUnavailable
 from builders.model import (
     BuildEvents,
     BuiltFile,
@@ -54,16 +58,18 @@ class BuildxBuilder:
     """The Builder for Dockerfiles and for emulated recipes.
 
     `fresh` uses no layer of an earlier solve; `cache` is a folder of layers, one scope per target below it; `records`
-    is a folder for BuildKit's metadata and provenance of each cell; `material_cache` one for what images said.
+    is a folder for BuildKit's metadata and provenance of each cell; `material_cache` one for what images said. With
+    `nodes`, each platform is solved on the node that takes it; images of the engine travel there with the solve.
     """
 
     name = "buildx"
 
     def __init__(
         self, *, run: str = "", fresh: bool = False, cache: Path | None = None, records: Path | None = None,
-        material_cache: Path | None = None, world: BuildWorld = STANDARD,
+        material_cache: Path | None = None, world: BuildWorld = STANDARD, nodes: NodeSet | None = None,
     ) -> None:  # fmt: skip
         self._world = world
+        self._nodes = nodes
         self._run = run or uuid.uuid4().hex[:12]
         self._fresh = fresh
         self._cache = cache
@@ -74,7 +80,7 @@ class BuildxBuilder:
         """Give this builder with its steps in another world; no layer of an earlier solve is then used."""
         return BuildxBuilder(
             run=self._run, fresh=True, cache=None, records=self._records, material_cache=self._material_cache,
-            world=world,
+            world=world, nodes=self._nodes,
         )  # fmt: skip
 
     def axes(self, cell: Cell, _other: BuildWorld) -> Mapping[Axis, AxisState]:
@@ -91,8 +97,8 @@ class BuildxBuilder:
             )
         match recipe:
             case DockerfileRecipe():
-                return _dockerfile_toolchain(recipe, target)
-            case CommandRecipe() if placement is Placement.EMULATE:
+                return _dockerfile_toolchain(recipe, target, self._version(target, placement))
+            case CommandRecipe() if placement is Placement.EMULATE or self._nodes is not None:
                 toolchains.check_supported(recipe.toolchain, target, libc)
                 return _emulated_toolchain(recipe, target)
             case _:
@@ -103,7 +109,10 @@ class BuildxBuilder:
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Raise a BuildError for a missing buildx, image, emulator or Dockerfile, and for a mount that cannot be."""
-        buildx.version()
+        if self._nodes is None:
+            buildx.version()
+        else:
+            self._nodes.prepare([cell.target.oci for cell in cells])
         for cell in {cell.target.name: cell for cell in cells}.values():
             smoke_runs.check_runs(cell, run=self._run, find_base=image_lookup.find_base)
         for cell in cells:
@@ -116,6 +125,7 @@ class BuildxBuilder:
 
     def build(self, cell: Cell, out_dir: Path, events: BuildEvents) -> tuple[BuiltFile, ...]:
         """Solve the cell and copy its outputs. Raises as every builder does; the solve in the engine stops as well."""
+        taker = self._nodes.refuse_lost(cell.id, cell.target.oci) if self._nodes else None
         with tempfile.TemporaryDirectory(prefix="relbuild-") as room:
             work = Path(room)
             sources.write_tree(cell.source, work / "src", epoch=cell.epoch)
@@ -123,10 +133,10 @@ class BuildxBuilder:
                 solve = self._dockerfile_solve(cell, cell.recipe, work, events)
             else:
                 solve = _emulated_solve(cell, cell.recipe, work, events, world=self._world)
-            with _named(cell):
-                buildx.run(solve, on_output=events.output, cancelled=events.cancelled,
+            with _named(cell), self._on_node(cell, taker):
+                buildx.run(self._sent(solve, cell), on_output=events.output, cancelled=events.cancelled,
                            timeout_s=cell.limits.timeout_s, what=cell.id)  # fmt: skip
-            self._record(cell, work, events)
+            self._record(cell, work, events, taker)
             return outputs.collect(_outputs_folder(work / "result"), cell.outputs, out_dir, cell_id=cell.id)
 
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
@@ -144,7 +154,42 @@ class BuildxBuilder:
 
         return materials.kept_or_made(self._material_cache, cell.toolchain.identity, ask)
 
-    def _record(self, cell: Cell, work: Path, events: BuildEvents) -> None:
+    def _version(self, target: Target, placement: Placement) -> str:
+        """Name buildx and the BuildKit that would solve; one that is gone counts for what it finished."""
+        if self._nodes is None:
+            return buildx.version()
+        native = placement is Placement.NATIVE
+        found = [taker for taker in self._nodes.takers(target.oci) if taker.native is native]
+        if not found:
+            raise ToolchainUnavailable(
+                f"no node builds {target.oci} {placement}", next_step="`relbuild engine nodes list`"
+            )
+        return buildx.version_with(found[0].version)
+
+    def _sent(self, solve: buildx.Solve, cell: Cell) -> buildx.Solve:
+        """Send a solve to the nodes, if there are any, with the engine's own images that it stands on."""
+        if self._nodes is None:
+            return solve
+        with connect() as engine:
+            images = {name: image for name, _, image in _own_images(cell.recipe, cell.target)}
+            if isinstance(cell.recipe, CommandRecipe):
+                reference, image = image_lookup.find(engine, cell.recipe.toolchain, cell.target.oci)
+                images = {reference: image}
+            layouts = image_builds.default_cache() / "layouts"
+            own = {name: image_layouts.ensure(engine, image, layouts) for name, image in images.items()}
+        return replace(solve, builder=self._nodes.builder, contexts={**solve.contexts, **own})
+
+    @contextmanager
+    def _on_node(self, cell: Cell, taker: Taker | None) -> Iterator[None]:
+        try:
+            yield
+        except (EngineUnavailable, CommandFailed) as error:
+            # A node that dies ends a solve in many ways; whether it is gone, only it can say.
+            if self._nodes is not None and taker is not None:
+                self._nodes.explain(cell.id, taker, error)
+            raise
+
+    def _record(self, cell: Cell, work: Path, events: BuildEvents, taker: Taker | None) -> None:
         """Hand on what BuildKit says of the solve, and take it out of the outputs."""
         said = {"metadata": work / "metadata.json", "provenance": _provenance_file(work)}
         if not said["provenance"].is_file():
@@ -152,6 +197,9 @@ class BuildxBuilder:
                 f"{cell.id}: BuildKit gave no provenance of its solve",
                 next_step="use an engine with BuildKit 0.11 or newer: `ci/engine up` sets one up",
             )
+        if self._nodes is not None and taker is not None:
+            self._nodes.check_solved(cell.id, taker, said["metadata"], said["provenance"].read_bytes())
+            events.step(f"built {taker.reason}, as BuildKit says itself")
         events.attach(PROVENANCE, said["provenance"].read_bytes())
         for kind, path in said.items():
             if self._records is not None and path.is_file():
@@ -178,9 +226,8 @@ def unpinned_images(images: Sequence[str]) -> tuple[str, ...]:
     return tuple(image for image in images if "@sha256:" not in image and image not in _own_names())
 
 
-def _dockerfile_toolchain(recipe: DockerfileRecipe, target: Target) -> Toolchain:
+def _dockerfile_toolchain(recipe: DockerfileRecipe, target: Target, version: str) -> Toolchain:
     """Cover BuildKit and those of relbuild's own images that the Dockerfile stands on; others count by their names."""
-    version = buildx.version()
     own = {name: image.identity for name, _, image in _own_images(recipe, target)}
     missing = [image for image in recipe.images if image in _own_names() and image not in own]
     if missing:
@@ -214,9 +261,10 @@ def _own_names() -> frozenset[str]:
     return frozenset(f"{toolchains.REPOSITORY}/{name}" for name in toolchains.IMAGES)
 
 
-def _own_images(recipe: DockerfileRecipe, target: Target) -> tuple[tuple[str, str, ImageFacts], ...]:
+def _own_images(recipe: Recipe, target: Target) -> tuple[tuple[str, str, ImageFacts], ...]:
     """Give the own images that a recipe uses: what a FROM line calls them, their present names, and them."""
-    used = [name for name in toolchains.IMAGES if f"{toolchains.REPOSITORY}/{name}" in recipe.images]
+    images = recipe.images if isinstance(recipe, DockerfileRecipe) else ()
+    used = [name for name in toolchains.IMAGES if f"{toolchains.REPOSITORY}/{name}" in images]
     with connect() as engine:
         looked = [(name, *image_lookup.look(engine, name, target.oci)) for name in used]
     return tuple(

@@ -95,6 +95,11 @@ class Engine:
         with _translated(f"tagging {name}"):
             self._api.tag(identity, *name.rsplit(":", 1))
 
+    def export_image(self, identity: str) -> Generator[bytes, None, None]:
+        """Give an image as a tar stream, an OCI layout where the engine has the containerd store."""
+        with _translated(f"exporting the image {identity}"):
+            yield from self._api.get_image(identity)
+
     def remove_image(self, name: str) -> None:
         """Take a name away, and the image with its last one."""
         with _translated(f"removing {name}"), _gone_is_fine():

@@ -1,5 +1,6 @@
 """YAML in and out: the one home of the YAML library."""
 
+import re
 from typing import Any, Final
 
 import yaml
@@ -71,3 +72,5 @@ _Strict.yaml_implicit_resolvers = {
     first: [(tag, expression) for tag, expression in resolvers if tag != "tag:yaml.org,2002:bool"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_TRUTH = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
+_Strict.add_implicit_resolver("tag:yaml.org,2002:bool", _TRUTH, list("tTfF"))

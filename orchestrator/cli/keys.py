@@ -109,7 +109,8 @@ def rotate(  # noqa: PLR0917  (options are keyword-only on the command line)
     key: Annotated[list[Path], typer.Option("--key", help="Private keys that sign the change, old and new; repeated.")],
     add: Annotated[list[Path] | None, typer.Option("--add", help="A public key to count from now; repeated.")] = None,
     role: Annotated[
-        str, typer.Option("--role", help="What the added keys may do alone: shard or rebuild; default: sign releases.")
+        str,
+        typer.Option("--role", help="What the added keys may do alone: shard, rebuild or ci; default: sign releases."),
     ] = "",
     retire: Annotated[
         list[str] | None, typer.Option("--retire", help="A key id that stops counting at --until; repeated.")

@@ -10,8 +10,10 @@ import typer
 from builders.errors import RelbuildError
 from orchestrator import __version__
 from orchestrator.cli import (
+    checks,
     ci,
     doctor,
+    engine,
     images,
     keys,
     lifecycle,
@@ -65,7 +67,9 @@ app.command("abandon")(lifecycle.abandon)
 app.add_typer(repository.index_app, name="index")
 app.add_typer(repository.audit_app, name="audit")
 app.add_typer(keys.app, name="keys")
+app.add_typer(checks.app, name="checks")
 app.add_typer(images.app, name="images")
+app.add_typer(engine.app, name="engine")
 
 
 def _version(asked: bool) -> None:

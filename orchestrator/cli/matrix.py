@@ -74,7 +74,7 @@ def run(asked: Asked, wishes: Wishes | None) -> None:
 
     loaded = wire.load_matrix(asked.config)
     # First of all: no child of this run is to inherit a passphrase.
-    passphrases = wire.take_passphrases(loaded.signing, loaded.repository)
+    passphrases = wire.take_passphrases(loaded.signing, loaded.repository, loaded.ci.checks)
     if loaded.signing is not None:
         release.check_trust(loaded.signing, datetime.now(UTC))
     dist = (asked.output or loaded.root / "dist").absolute()
@@ -91,7 +91,7 @@ def run(asked: Asked, wishes: Wishes | None) -> None:
     )
     stop, shown = runs.Stop(), choose(asked.log_format)
     with observer(shown) as watch, runs.locked(dist), stopped_by_signals(stop):
-        chosen = wire.open_engine(asked.engine or loaded.engine.kind, dist)
+        chosen = wire.open_engine(asked.engine or loaded.engine.kind, dist, loaded)
         if asked.clean:
             CellStore(dist / "cells").clear()
         plan = wire.prepared_plan(loaded, selection, chosen, dist, watch)

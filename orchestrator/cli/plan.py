@@ -39,7 +39,7 @@ def plan(  # noqa: PLR0917  (options are keyword-only on the command line)
     )
     with progress.observer(progress.LogFormat.PLAIN) as observer:
         checkout = sharding.Checkout(matrix=matrix, dist=dist, observer=observer, apart=_written_to())
-        chosen = wire.open_engine(engine or matrix.engine.kind, dist)
+        chosen = wire.open_engine(engine or matrix.engine.kind, dist, matrix)
         made, elsewhere = sharding.plan_on(checkout, selection, chosen, _hosts(hosts or [], matrix))
     if as_json:
         told = plan_file.plan_json(made, elsewhere, host=host(), config_sha256=plan_file.config_digest(matrix.file))

@@ -53,7 +53,7 @@ def promote_and_tell(
 ) -> None:  # fmt: skip
     """Publish, write the reports, and say the state last. Raises typer.Exit with the error's code."""
     from orchestrator import publishing, publishing_evidence  # noqa: PLC0415  (as above)
-    from orchestrator.cli import publisher  # noqa: PLC0415
+    from orchestrator.cli import checks, publisher  # noqa: PLC0415
     from orchestrator.errors import PublicationError  # noqa: PLC0415
 
     with state_told_last():
@@ -61,7 +61,8 @@ def promote_and_tell(
             folder=folder, version=version, verified=verified, dry_run=wishes.dry_run,
             policy=_policy(wishes, opened, matrix), required_targets=publisher.required_targets(matrix),
             earlier=publishing_evidence.read_verification(wishes.verification) if wishes.verification else None,
-            reproduction=_reproduced(opened, folder, matrix), **_validation(wishes, opened, folder, matrix),
+            reproduction=_reproduced(opened, folder, matrix), checks=checks.gate_report(opened, folder, matrix),
+            versions=checks.version_guard(folder, matrix), **_validation(wishes, opened, folder, matrix),
         )  # fmt: skip
     done = publishing.publish(request, opened.press(publisher.say(wishes.verbose)))
     unwritten = _write_reports(wishes, done.report)
@@ -87,6 +88,10 @@ def _policy(wishes: Wishes, opened: "Publisher", matrix: "Matrix | None") -> "Pu
         chosen = chosen.requiring(ARTIFACT_SIGNATURES)
     if wishes.require_encryption or (signing and signing.encryption.recipients):
         chosen = chosen.requiring("encryption")
+    if matrix and matrix.ci.checks.required:
+        chosen = chosen.requiring("ci")
+    if matrix and matrix.ci.versions.strict:
+        chosen = chosen.requiring("semver")
     return _with_proof(chosen, matrix)
 
 

@@ -149,7 +149,9 @@ def open_publisher(
 
 def take_passphrases(matrix: Matrix | None, owner: Owner) -> Passphrases:
     """Take every passphrase out of the environment, before any child can inherit one."""
-    passphrases = wire.take_passphrases(matrix.signing if matrix else None, matrix.repository if matrix else None)
+    passphrases = wire.take_passphrases(
+        matrix.signing if matrix else None, matrix.repository if matrix else None, matrix.ci.checks if matrix else None
+    )
     for name in (owner.key_passphrase, owner.audit_passphrase):
         wire.take_variable(passphrases, _by_environment(name))
     return passphrases

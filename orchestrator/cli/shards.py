@@ -67,7 +67,7 @@ def build(  # noqa: PLR0917  (options are keyword-only on the command line)
     )  # fmt: skip
     stop, shown = runs.Stop(), choose(log_format)
     with observer(shown) as watch, runs.locked(dist), matrix_command.stopped_by_signals(stop):
-        chosen = wire.open_engine(EngineKind(planned.engine), dist)
+        chosen = wire.open_engine(EngineKind(planned.engine), dist, loaded)
         chosen.prepare(loaded, tuple(select(loaded, selection)), lambda text: watch(Note(text=text)))
         made = sharding.plan_here(
             sharding.Checkout(matrix=loaded, dist=dist, observer=watch, apart=(plan.absolute(),)),
@@ -106,7 +106,7 @@ def merge(  # noqa: PLR0917  (options are keyword-only on the command line)
     from orchestrator.shards.plan_file import read_plan  # noqa: PLC0415
 
     loaded, planned = wire.load_matrix(config), read_plan(plan)
-    passphrases = wire.take_passphrases(loaded.signing, loaded.repository)
+    passphrases = wire.take_passphrases(loaded.signing, loaded.repository, loaded.ci.checks)
     dist = (output or loaded.root / "dist").absolute()
     root = None if unsafe_unsigned else _trust(trust or (loaded.signing.trust if loaded.signing else None))
     wishes = Wishes(as_json=log_format is LogFormat.JSON) if publish else None

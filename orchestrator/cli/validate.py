@@ -59,7 +59,8 @@ def validate(  # noqa: PLR0917  (options are keyword-only on the command line)
     rules = (matrix.validation if matrix else None) or ValidationRules()
     folder = _staged(release, matrix)
     request = runner.Request(
-        folder=folder, wish=_wish(baseline), rules=replace(rules, waivers=waivers) if waivers else rules,
+        folder=folder, wish=_wish(baseline, matrix, reader),
+        rules=replace(rules, waivers=waivers) if waivers else rules,
         shelf=_shelf(reader) if reader else None, trust=reader.trust if reader else _trust(trust, matrix),
         cells=_cells(folder),
     )  # fmt: skip
@@ -153,7 +154,8 @@ def _staged(release: Path, matrix: "Matrix | None") -> Path:
     return matrix.root / "dist" / "staging" / release
 
 
-def _wish(baseline: str) -> "Wish":
+def _wish(baseline: str, matrix: "Matrix | None", reader: "Reader | None") -> "Wish":
+    """Say what is compared with. Where there is no repository, a version is one that is staged here."""
     from orchestrator.validate.baseline import FirstRelease, InFolder, LastGood, Named  # noqa: PLC0415  (as above)
 
     if not baseline:
@@ -161,6 +163,9 @@ def _wish(baseline: str) -> "Wish":
     if baseline == _NONE:
         return FirstRelease()
     path = Path(baseline)
+    staged = matrix.root / "dist" / "staging" / baseline if matrix else path
+    if reader is None and "/" not in baseline and staged.is_dir():
+        return InFolder(path=staged)
     return InFolder(path=path) if "/" in baseline or path.exists() else Named(version=baseline)
 
 

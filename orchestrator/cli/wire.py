@@ -2,16 +2,20 @@
 
 import functools
 import getpass
+import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from builders.errors import EngineUnavailable
 from builders.interface import Builder
 from builders.model import CommandRecipe, DockerfileRecipe
 from builders.targets import Target, host
 from orchestrator import survey
+from orchestrator.ci_rules import CheckRules, ChecksFrom
 from orchestrator.errors import ConfigNotFound
 from orchestrator.events import Note, Observer
 from orchestrator.model import EngineKind, Matrix, PlacementWish, Plan, Product
@@ -20,6 +24,9 @@ from orchestrator.publishing_rules import PublishingRules
 from orchestrator.release import Engine, plan_release
 from orchestrator.signing.passphrase import Passphrases
 from orchestrator.signing_rules import PassphraseFrom, PassphraseSource, SigningRules
+
+if TYPE_CHECKING:
+    from builders.engine.nodes import NodeSet
 
 
 def load_matrix(config_path: Path | None) -> Matrix:
@@ -39,8 +46,10 @@ def find_matrix(config_path: Path | None) -> Matrix | None:
         return None
 
 
-def take_passphrases(rules: SigningRules | None, publishing: PublishingRules | None = None) -> Passphrases:
-    """Take the passphrases of the configuration out of the environment, and ask a person where there is one."""
+def take_passphrases(
+    rules: SigningRules | None, publishing: PublishingRules | None = None, checks: CheckRules | None = None
+) -> Passphrases:
+    """Take the secrets of the configuration out of the environment, and ask a person where there is one."""
     # Asked once for each key, however often it is opened.
     asked = functools.cache(getpass.getpass) if sys.stdin.isatty() and sys.stderr.isatty() else None
     passphrases = Passphrases(asked)
@@ -48,6 +57,8 @@ def take_passphrases(rules: SigningRules | None, publishing: PublishingRules | N
         passphrases.take_environment(rules)
     if publishing is not None:
         take_variable(passphrases, publishing.audit_passphrase)
+    if checks is not None and checks.required and checks.source is ChecksFrom.GITHUB:
+        take_variable(passphrases, PassphraseSource(kind=PassphraseFrom.ENV, where=checks.token))
     return passphrases
 
 
@@ -57,16 +68,20 @@ def take_variable(passphrases: Passphrases, source: PassphraseSource) -> None:
         passphrases.get(source, "a key")
 
 
-def open_engine(wish: EngineKind, dist: Path) -> Engine:
-    """Take the engine that was asked for; `auto` takes docker where a daemon answers, else local."""
+def open_engine(wish: EngineKind, dist: Path, matrix: Matrix | None = None) -> Engine:
+    """Take the engine that was asked for; `auto` takes docker where a daemon answers, else local.
+
+    With a matrix, its BuildKit nodes share the work of the docker engine.
+    """
+    nodes = node_set(matrix) if matrix else None
     match wish:
         case EngineKind.LOCAL:
             return _local(dist, "asked for")
         case EngineKind.DOCKER:
-            return _docker(dist, "asked for")
+            return _docker(dist, "asked for", nodes)
         case EngineKind.AUTO:
             try:
-                return _docker(dist, "a daemon answers")
+                return _docker(dist, "a daemon answers", nodes)
             except EngineUnavailable as error:
                 return _local(dist, f"no container engine: {error.what}")
 
@@ -80,7 +95,19 @@ def describe_engine() -> str:
     return f"Docker Engine {facts.version}, {store}"
 
 
-def _docker(dist: Path, reason: str) -> Engine:
+def node_set(matrix: Matrix) -> "NodeSet | None":
+    """Give the nodes of a project, if it has some. Its folder is part of their builder's name."""
+    if not matrix.engine.nodes:
+        return None
+    from builders.engine import image_builds, nodes  # noqa: PLC0415  (as above)
+
+    place = hashlib.sha256(os.fsencode(matrix.root)).hexdigest()[:8]
+    name = re.sub(r"[^a-z0-9]+", "-", matrix.project.name.lower())
+    folder = image_builds.default_cache() / "nodes" / place
+    return nodes.NodeSet(f"relbuild-{name}-{place}", matrix.engine.nodes, folder)
+
+
+def _docker(dist: Path, reason: str, nodes: "NodeSet | None") -> Engine:
     from builders import materials  # noqa: PLC0415  (only the chosen engine is loaded)
     from builders.engine import buildx_builder, container, container_builder  # noqa: PLC0415
 
@@ -88,11 +115,20 @@ def _docker(dist: Path, reason: str) -> Engine:
     kept = dist / "cache" / materials.FOLDER
     both = (
         container_builder.ContainerBuilder(material_cache=kept),
-        buildx_builder.BuildxBuilder(material_cache=kept),
+        buildx_builder.BuildxBuilder(material_cache=kept, nodes=nodes),
     )
     builders: dict[str, Builder] = {each.name: each for each in both}
-    note = f"{reason}; Docker Engine {facts.version}"
-    return Engine(name="docker", reason=note, builders=builders, prepare=_prepare_images)
+    note = f"{reason}; Docker Engine {facts.version}{_nodes_note(nodes)}"
+    takers = nodes.takers if nodes else None
+    return Engine(name="docker", reason=note, builders=builders, prepare=_prepare_images, takers=takers)
+
+
+def _nodes_note(nodes: "NodeSet | None") -> str:
+    if nodes is None:
+        return ""
+    unsafe = [rules.name for rules in nodes.rules if rules.is_open]
+    warning = f"; INSECURE, TCP without TLS: {', '.join(unsafe)}" if unsafe else ""
+    return f"; {len(nodes.rules)} BuildKit nodes{warning}"
 
 
 def _local(dist: Path, reason: str) -> Engine:

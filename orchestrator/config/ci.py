@@ -2,10 +2,13 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from orchestrator.ci_rules import CheckRules, ChecksFrom, CiRules, Runner, VersionRules
 from orchestrator.config.ci_shape import CiShape, RunnerShape
 from orchestrator.config.problems import Draft
+
+_HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def ci(shape: CiShape | None, root: Path, targets: Collection[str], drafts: list[Draft]) -> CiRules:
@@ -24,6 +27,9 @@ def ci(shape: CiShape | None, root: Path, targets: Collection[str], drafts: list
     if shape.required_checks and shape.checks_from == "github" and shape.checks_repository is None:
         what = 'checks_from = "github" needs checks_repository'
         drafts.append(Draft(path=("ci", "checks_repository"), what=what, suggestion='write it as "OWNER/NAME"'))
+    if urlsplit(shape.checks_api).scheme != "https" and urlsplit(shape.checks_api).hostname not in _HERE:
+        what = "checks_api is not https, and the token would be there for all to read"
+        drafts.append(Draft(path=("ci", "checks_api"), what=what, suggestion="write it with https://"))
     return CiRules(
         setup=shape.setup.rstrip("\n"),
         program=shape.program,

@@ -8,6 +8,7 @@ from orchestrator.config import shapes
 from orchestrator.config.archives import collisions
 from orchestrator.config.ci import ci
 from orchestrator.config.lines import KeyPath, Lines
+from orchestrator.config.nodes import nodes
 from orchestrator.config.problems import Draft
 from orchestrator.config.products import Surroundings, product
 from orchestrator.config.repository import repository
@@ -48,6 +49,7 @@ def matrix(
     rules = signing(shape.signing, root, found)
     publishing = repository(shape.repository, root, project.name, found, signs=rules is not None)
     proving = reproduction(shape.reproduce, root, found, signs=rules is not None)
+    machines = nodes(shape.engine.nodes, root, found)
     jobs = ci(shape.ci, root, table.rows, found)
     drafts.extend(_not_consequences(found, left_out))
     return Matrix(
@@ -58,7 +60,7 @@ def matrix(
         best_effort=table.best_effort,
         floors=table.floors,
         products=products,
-        engine=EngineRules(kind=EngineKind(shape.engine.kind), jobs=shape.engine.jobs),
+        engine=EngineRules(kind=EngineKind(shape.engine.kind), jobs=shape.engine.jobs, nodes=machines),
         policy=_policy(shape.policy),
         signing=rules,
         repository=publishing,

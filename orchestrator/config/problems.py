@@ -10,7 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.config import ci_shape, product_shapes, repository_shape, shapes, signing_shapes, validation_shape
+from orchestrator.config import (
+    ci_shape,
+    nodes_shape,
+    product_shapes,
+    repository_shape,
+    shapes,
+    signing_shapes,
+    validation_shape,
+)
 from orchestrator.config.base_shape import Shape, is_tag
 from orchestrator.config.lines import KeyPath, Lines
 from orchestrator.config.texts import cut, near_hint, shown
@@ -38,6 +46,7 @@ _TABLES: dict[KeyPath, tuple[type[Shape], ...]] = {
     ("products", "*", "smoke", "*"): (product_shapes.SmokeShape,),
     ("products", "*", "archive"): (product_shapes.ArchiveShape,),
     ("engine",): (shapes.EngineShape,),
+    ("engine", "nodes", "*"): (nodes_shape.NodeShape,),
     ("policy",): (shapes.PolicyShape,),
     ("policy", "gate"): (shapes.GateShape,),
     ("repository",): (repository_shape.RepositoryShape,),
@@ -205,7 +214,7 @@ def _varies(table: KeyPath, index: int) -> bool:
     return (
         isinstance(table[index], int)
         or (index == 1 and table[0] in {"products", "targets"})
-        or table[:index] == ("ci", "runners")
+        or table[:index] in {("ci", "runners"), ("engine", "nodes")}
     )
 
 

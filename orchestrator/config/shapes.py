@@ -7,6 +7,7 @@ from pydantic import Field, Tag
 from orchestrator.config import texts
 from orchestrator.config.base_shape import Shape, by_type
 from orchestrator.config.ci_shape import CiShape
+from orchestrator.config.nodes_shape import NodeName, NodeShape
 from orchestrator.config.product_shapes import ProductShape
 from orchestrator.config.repository_shape import RepositoryShape
 from orchestrator.config.reproduction_shape import ReproductionShape
@@ -83,6 +84,9 @@ class EngineShape(Shape):
     )
     jobs: Annotated[int, Field(ge=0, le=4096)] = Field(
         default=0, description="Cells side by side; 0: as the CPUs carry."
+    )
+    nodes: dict[NodeName, NodeShape] = Field(
+        default={}, description="Machines that share the work of BuildKit, by name: `relbuild engine nodes up`."
     )
 
 

@@ -32,6 +32,8 @@ class PublicationReport:
     validation: Mapping[str, Json] | None
     warnings: tuple[str, ...]
     errors: tuple[str, ...]
+    repository_note: str = ""
+    """Which way the bytes took, where the store has several."""
 
     @property
     def status(self) -> str:
@@ -57,7 +59,7 @@ class PublicationReport:
 def report_of(
     version: str, outcome: Promotion | BaseException, *, repository: str, policy_mode: PolicyMode,
     verification: Mapping[str, Json], validation: Mapping[str, Json] | None, warnings: Sequence[str] = (),
-    errors: Sequence[str] = (),
+    errors: Sequence[str] = (), repository_note: str = "",
 ) -> PublicationReport:  # fmt: skip
     """Make the report of a promotion, or of the error that it ended with."""
     promoted = isinstance(outcome, Promotion)
@@ -66,6 +68,7 @@ def report_of(
         state=outcome.state if isinstance(outcome, Promotion) else state_of(outcome),
         exit_code=0 if promoted else _code(outcome),
         repository=repository,
+        repository_note=repository_note,
         policy_mode=policy_mode,
         promotion=outcome if isinstance(outcome, Promotion) else None,
         verification=verification,
@@ -88,6 +91,7 @@ def report_json(report: PublicationReport) -> bytes:
             "summary": report.summary,
             "policy_mode": report.policy_mode.value,
             "repository": report.repository,
+            "repository_note": report.repository_note,
             "no_op": done.no_op if done else False,
             "stages": [{"name": stage.name, "ms": stage.ms} for stage in _stages(done)],
             "artifacts_published": [_file_json(file) for file in done.files] if done else [],
@@ -109,6 +113,7 @@ def report_text(report: PublicationReport) -> str:
         f"Publication of {report.version}: {report.status}",
         report.summary,
         f"Repository: {report.repository}",
+        *([f"Moves: {report.repository_note}"] if report.repository_note else []),
         f"Policy: {report.policy_mode.value}",
         f"Verification: {_judged(report.verification)}",
         f"Validation: {_judged(report.validation)}",

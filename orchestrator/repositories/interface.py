@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NewType, Protocol
+from typing import BinaryIO, NewType, Protocol, runtime_checkable
 
 PointerToken = NewType("PointerToken", str)
 """What a store calls one state of the pointer: an ETag, a generation, a digest."""
@@ -105,3 +105,17 @@ class Repository(Protocol):
 
     def staging_is_alive(self, staging: PurePosixPath) -> bool | None:
         """Tell whether the maker of a staging area still runs; None where the store cannot know."""
+
+
+@runtime_checkable
+class Noted(Protocol):
+    """A repository that can say by which of its ways it works."""
+
+    @property
+    def note(self) -> str:
+        """Say it for people, in one line; empty while there is nothing to say."""
+
+
+def note_of(repository: Repository) -> str:
+    """Give what a repository has to say of how it works; most have nothing."""
+    return repository.note if isinstance(repository, Noted) else ""

@@ -17,7 +17,7 @@ import tenacity
 
 from orchestrator.errors import KeyTaken, OutcomeUnknown, PointerMoved
 from orchestrator.repositories import streams
-from orchestrator.repositories.interface import Entry, Pointer, PointerToken, Repository, Upload
+from orchestrator.repositories.interface import Entry, Pointer, PointerToken, Repository, Upload, note_of
 
 _BUFFER_BYTES: Final = 1 << 20
 _Answer = TypeVar("_Answer")
@@ -42,6 +42,10 @@ class RetryingRepository:
     @property
     def location(self) -> str:
         return self._inner.location
+
+    @property
+    def note(self) -> str:
+        return note_of(self._inner)
 
     def probe(self) -> None:
         self._again(self._inner.probe)

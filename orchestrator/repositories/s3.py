@@ -44,6 +44,10 @@ class S3Repository:
     def location(self) -> str:
         return self._bucket.location
 
+    @property
+    def note(self) -> str:
+        return self._moves.note
+
     def probe(self) -> None:
         """Refuse a server that ignores conditions, on whole objects or on those in parts, or checksums.
 

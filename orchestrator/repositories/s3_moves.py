@@ -25,6 +25,11 @@ _COPIED_TO_BYTES: Final = 256 << 20
 """Larger ones would take a server longer than an answer is waited for."""
 _WORTH_TRYING_BYTES: Final = 8 << 20
 _LAST_KEYS: Final = 2
+_NOTES: Final[Mapping[bool | None, str]] = {
+    True: "the server copies files of 1 MiB to 256 MiB to their place; the rest comes through relbuild",
+    False: "every file is moved through relbuild: the server's own copies did not prove fit, or took too long",
+    None: "every file was moved through relbuild: less than 8 MiB are not worth trying the server's own copies",
+}
 
 
 class Send(Protocol):
@@ -42,6 +47,12 @@ class Moves:
         self._put: dict[PurePosixPath, str] = {}
         self._copies: bool | None = None
         self._finding = threading.Lock()
+        self._moved = False
+
+    @property
+    def note(self) -> str:
+        """Say which way moved objects take; nothing before that is known."""
+        return _NOTES[self._copies] if self._moved or self._copies is not None else ""
 
     def remember(self, key: PurePosixPath, sha256: str) -> None:
         """Note what an object was staged with: a copy of it is held against that."""
@@ -67,6 +78,7 @@ class Moves:
         worth = sum(sizes[staged / key] for key in large) >= _WORTH_TRYING_BYTES
         copied_keys = large if worth and self.find_way(rounds=s3_probe.FEWEST_ROUNDS) else set()
         moves = [partial(self._copy if key in copied_keys else self._carry, staged / key, place / key) for key in keys]
+        self._moved = True
         streams.side_by_side(moves[:-_LAST_KEYS], THREADS)
         for move in moves[-_LAST_KEYS:]:
             move()

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final, Never
 
 SMALL_BYTES: Final = 4 << 20
@@ -11,7 +10,6 @@ DOCUMENT_BYTES: Final = 64 << 20
 """What a manifest, a provenance statement or an SBOM may weigh."""
 
 _DEPTH = 64
-_PLAIN = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _BIGGEST_INT = 2**63
 _INT_DIGITS = 20
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[][{}]', re.DOTALL)
@@ -53,32 +51,7 @@ def canonical(value: object) -> bytes:
 
     Written here a second time on purpose: the reader shares nothing with the writer.
     """
-    lines: list[str] = []
-    _write(value, 0, lines.append)
-    return "".join((*lines, "\n")).encode("utf-8")
-
-
-def _write(value: object, depth: int, put: Callable[[str], None]) -> None:
-    """Write a value as json.dumps(indent=2) does. Python's fast encoder knows no indent: it gets what has no depth."""
-    if not isinstance(value, dict | list | tuple) or not value:
-        put(_PLAIN.encode(value))
-        return
-    begin, end = "{}" if isinstance(value, dict) else "[]"
-    pad = "\n" + "  " * (depth + 1)
-    put(begin)
-    for number, one in enumerate(sorted(value) if isinstance(value, dict) else value):
-        put("," + pad if number else pad)
-        if isinstance(value, dict):
-            put(_key(one))
-            _write(value[one], depth + 1, put)
-        else:
-            _write(one, depth + 1, put)
-    put(pad[:-2] + end)
-
-
-@lru_cache(maxsize=1024)
-def _key(name: str) -> str:
-    return f"{_PLAIN.encode(name)}: "
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=2).encode("utf-8") + b"\n"
 
 
 def parse_canonical(data: bytes, limit: int = DOCUMENT_BYTES) -> Any:

@@ -38,7 +38,7 @@ HOMES = {
 STAGES = {
     "config", "plan", "run", "stage", "survey", "gate", "checkup", "scaffold", "documents", "sbom", "provenance",
     "signing", "verify", "rehearse", "publish", "policy", "trust_checkup", "publishing", "publishing_evidence",
-    "validate",
+    "validate", "reproduce", "shards", "sharding", "ci_jobs", "ci_gate", "repository_checkup",
 }  # fmt: skip
 """Rooms of the orchestrator that only release.py and the command line join."""
 
@@ -46,11 +46,13 @@ MAY_SEE = {
     "run": {"gate"},  # a cell is judged where it is built, so that a bad one is never kept
     "checkup": {"survey"},
     "trust_checkup": {"checkup", "signing", "sbom"},  # the same look as signing's own, before anything is built
+    "repository_checkup": {"checkup"},
     "scaffold": {"config"},  # what it proposes must be what the configuration accepts
     "documents": {"stage", "sbom", "provenance"},  # what staging is told to write beside an artifact
     "publish": {"verify", "signing", "policy"},  # an index is signed, and read as a stranger reads it
     "publishing": {"publishing_evidence", "publish", "policy", "verify"},  # the stage that joins them
     "publishing_evidence": {"policy", "verify"},
+    "ci_gate": {"verify"},  # signed lists of checks are read as a stranger reads them
     "validation_evidence": {"verify"},  # its strict reader of JSON
     # A rebuild begins with what a release says of itself, and goes the way of a run once more.
     "reproduce": {"config", "survey", "verify", "plan", "run", "stage", "signing"},

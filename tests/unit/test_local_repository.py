@@ -1,11 +1,13 @@
 """What a folder repository promises beyond the contract: it is durable, follows nothing, and survives any death."""
 
 import contextlib
+import dataclasses
 import errno
 import fcntl
 import hashlib
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,7 +24,7 @@ from builders.errors import DiskFull
 from orchestrator.errors import KeyMissing, KeyTaken, PointerMoved, RepositoryError
 from orchestrator.repositories import folders
 from orchestrator.repositories.interface import Upload
-from orchestrator.repositories.local import LocalRepository
+from orchestrator.repositories.local import LocalRepository, _syncs_whole
 
 ROOT = Path(__file__).parents[2]
 STAGING = PurePosixPath(".staging-1")
@@ -551,16 +553,72 @@ def test_many_small_files_are_synced_together(strace: str, base: Path, tmp_path:
     for count, least, most in ((200, 1, 12), (20, 20, 40)):
         trace = tmp_path / f"trace-{count}"
         subprocess.run(
-            [strace, "-f", "-qq", "-o", str(trace), "-e", "trace=fsync,syncfs,rename,renameat",
+            [strace, "-f", "-qq", "-o", str(trace), "-e", "trace=fsync,syncfs,write,fchmod",
              sys.executable, "-c", program, str(base / str(count)), str(count)],
             cwd=ROOT, check=True, timeout=60,
         )  # fmt: skip
         lines = trace.read_text().splitlines()
         synced = [line for line in lines if re.search(r"(fsync|syncfs)\(", line)]
         assert least <= len(synced) <= most, count
-        if count == 200 and "syncfs" in trace.read_text():
-            last_rename = max(number for number, line in enumerate(lines) if "rename" in line)
-            assert any("syncfs" in line for line in lines[last_rename:])
+        with folders.closing(os.open(base, os.O_RDONLY)) as opened:
+            whole = _syncs_whole(opened)
+        if count == 200 and whole:
+            writes = [number for number, line in enumerate(lines) if re.search(r"(write|fchmod)\(", line)]
+            assert len(writes) >= 2 * count
+            assert any("syncfs" in line for line in lines[writes[-1] :])
+
+
+def test_files_go_into_more_folders_than_may_be_open(store: LocalRepository, base: Path) -> None:
+    keys = [PAYLOAD / str(number) / name for number in range(150) for name in ("a", "b")]
+    with fewer_descriptors(110):
+        store.put_all([Upload(key=key, body=str(key).encode(), sha256=sha256(str(key).encode())) for key in keys])
+    assert {entry.key for entry in store.list(PAYLOAD)} == set(keys)
+    assert (base / keys[-1]).read_bytes() == str(keys[-1]).encode()
+
+
+@contextlib.contextmanager
+def fewer_descriptors(most: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_what_is_written_twice_into_a_staging_area_is_what_came_last(store: LocalRepository, count: int) -> None:
+    for body in (b"a longer body", b"body"):
+        store.put_all([Upload(key=PAYLOAD / str(n), body=body, sha256=sha256(body)) for n in range(count)])
+    with store.open(PAYLOAD / "0") as stream:
+        assert stream.read() == b"body"
+    assert {entry.size_bytes for entry in store.list(PAYLOAD)} == {4}
+
+
+@pytest.mark.parametrize("count", [3, 100])
+def test_bytes_are_held_to_their_sha256_unless_the_caller_reads_them_back(
+    store: LocalRepository, tmp_path: Path, count: int
+) -> None:
+    changed = tmp_path / "changed"
+    changed.write_bytes(b"changed since")
+    for body in (b"changed since", changed):
+        promised = [Upload(key=PAYLOAD / str(n), body=body, sha256=sha256(b"verified")) for n in range(count)]
+        with pytest.raises(RepositoryError, match="was promised"):
+            store.put_all(promised)
+        store.put_all([dataclasses.replace(upload, read_back=True) for upload in promised])
+        assert len(list(store.list(PAYLOAD))) == count
+
+
+def test_a_pointer_that_others_swap_is_told_from_the_one_that_was_known(base: Path) -> None:
+    one, other = LocalRepository(base), LocalRepository(base)
+    first = one.swap_pointer(INDEX, b"first", None)
+    second = other.swap_pointer(INDEX, b"other", first)
+    with pytest.raises(PointerMoved):
+        one.swap_pointer(INDEX, b"mine!", first)
+    assert first != second
+    assert one.swap_pointer(INDEX, b"first", second) == first
+    tokens = [one.swap_pointer(INDEX, body, one.read_pointer(INDEX).token) for body in (b"3", b"4", b"5", b"first")]  # type: ignore[union-attr]  # it is there
+    assert tokens[-1] == first == sha256(b"first")
 
 
 @pytest.mark.fault(21)

@@ -37,7 +37,7 @@ GOOD = PolicyEvidence(
     version="v1.0.0", subject=SUBJECT, verification=RESULT, artifacts=(ARTIFACT,),
     files=frozenset({"manifest.json", "checksums.txt", "a.tar.gz", "a.tar.gz.age"}), signed_by=("k",),
     required_targets=frozenset({"x86_64"}), absent=(), taken="",
-    gates={"validation": REPORT, "ci": REPORT, "reproducibility": REPORT},
+    gates={"validation": REPORT, "ci": REPORT, "reproducibility": REPORT, "semver": REPORT},
     approvals=(Approval(subject=SUBJECT, by="ann"),),
 )  # fmt: skip
 
@@ -84,6 +84,7 @@ BREAKS: list[tuple[str, dict[str, Any]]] = [
     *gate_breaks("validation"),
     *gate_breaks("ci"),
     *gate_breaks("reproducibility"),
+    *gate_breaks("semver"),
     ("manifest", {"files": GOOD.files - {"manifest.json"}}),
     ("manifest", {"files": GOOD.files - {"checksums.txt"}}),
     ("manifest", {"files": GOOD.files - {"a.tar.gz", "a.tar.gz.age"}}),
@@ -146,7 +147,8 @@ def test_a_rule_that_is_off_is_not_asked_and_immutability_is_never_off(rule: str
 def test_the_exit_code_is_that_of_the_kind(policy: PublicationPolicy, rule: str) -> None:
     codes = {
         "immutability": 32, "verification": 30, "validation": 31, "manifest": 33, "sbom": 33, "provenance": 33,
-        "signatures": 34, "encryption": 35, "targets": 38, "ci": 38, "reproducibility": 38, "approvals": 38,
+        "signatures": 34, "encryption": 35, "targets": 38, "ci": 38, "reproducibility": 38, "semver": 38,
+        "approvals": 38,
     }  # fmt: skip
     judged = enforce(policy.requiring(rule), broken(rule))
     if policy is LENIENT and rule != IMMUTABILITY:

@@ -29,6 +29,7 @@ from orchestrator.publish.desk import STAGES, Terms, state_of
 from orchestrator.publish.promote import promote
 from orchestrator.publish.recover import Became
 from orchestrator.repositories.interface import Upload
+from orchestrator.repositories.local import LocalRepository
 from orchestrator.trust import VerifiedRelease
 from tests.faults.invariants import Witness
 from tests.faults.mortal import Mortal
@@ -165,6 +166,18 @@ def test_a_file_that_changed_since_it_was_verified_stops_before_the_claim(tmp_pa
         publish(store, release)
     assert state_of(caught.value) is PublicationState.NOT_PUBLISHED
     assert not store.objects
+
+
+@pytest.mark.fault(52, 76)
+@pytest.mark.parametrize("body", [b"other", b"1.0.0  0\n" * 39 + b"1.0.1  0\n"], ids=["shorter", "as long"])
+def test_in_a_folder_too_where_only_reading_back_can_tell(tmp_path: Path, body: bytes) -> None:
+    release, store = make_release(tmp_path, "1.0.0"), LocalRepository(tmp_path / "repository")
+    (tmp_path / "1.0.0" / "hello_1.0.0_0.bin").write_bytes(body)
+    with pytest.raises(DigestMismatch, match="other bytes than were verified") as caught:
+        publish(store, release)
+    assert state_of(caught.value) is PublicationState.NOT_PUBLISHED
+    assert [str(entry.key) for entry in store.list(PurePosixPath())] == []
+    publish(store, make_release(tmp_path, "1.0.0"))
 
 
 @pytest.mark.fault(87)

@@ -1,21 +1,28 @@
 """What an S3 repository does beyond the contract: who copies what is moved, what is left behind, what errors tell."""
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from botocore import exceptions  # type: ignore[import-untyped]  # botocore carries no types
 from botocore.awsrequest import AWSResponse  # type: ignore[import-untyped]  # nor does this
 
+from orchestrator.checkup import Grade
 from orchestrator.errors import KeyMissing, KeyTaken, OutcomeUnknown, RepositoryError
-from orchestrator.repositories import probe, s3_probe
-from orchestrator.repositories.interface import Upload
+from orchestrator.publication import PolicyMode, Promotion, PublicationState, RepositoryKind, RepositoryRules
+from orchestrator.publish.report import report_json, report_of, report_text
+from orchestrator.repositories import open_repository, probe, s3_probe
+from orchestrator.repositories.interface import Upload, note_of
+from orchestrator.repositories.retrying import RetryingRepository
 from orchestrator.repositories.s3 import S3Repository
 from orchestrator.repositories.s3_client import client
 from orchestrator.repositories.s3_errors import answered
+from orchestrator.repository_checkup import examine_repository
+from tests.repository_fake import MemoryRepository
 from tests.unit.s3_in_memory import Begun, MemoryS3, Object, refused
 
 STAGING = PurePosixPath(".staging-1")
@@ -99,6 +106,62 @@ def test_only_the_race_tells_a_server_that_keeps_the_condition_one_at_a_time(
     assert s3_probe.copies_on_condition(store._bucket, PurePosixPath(".staging-probe-1"), 1) is False
     monkeypatch.setattr(probe, "at_once", lambda asks: [ask() for ask in asks])
     assert s3_probe.copies_on_condition(store._bucket, PurePosixPath(".staging-probe-2"), 8) is True
+
+
+@pytest.mark.parametrize(
+    ("server", "bodies", "told"),
+    [
+        (MemoryS3(), BODIES, "the server copies files"),
+        (MemoryS3(completes_anyway=True), BODIES, "did not prove fit"),
+        (MemoryS3(), {"app": b"small", "manifest.json": b"{}"}, "less than 8 MiB"),
+    ],
+    ids=["copies", "not fit", "little"],
+)
+def test_which_way_bytes_were_moved_is_told(server: MemoryS3, bodies: dict[str, bytes], told: str) -> None:
+    store = RetryingRepository(staged(server, bodies))
+    assert not note_of(store)
+    store.move_new(PAYLOAD, PLACE, [PurePosixPath(name) for name in bodies])
+    assert told in note_of(store)
+    promotion = Promotion(
+        version="1", state=PublicationState.PUBLISHED, no_op=False, revision=1, audit_id="", audit_sha256="",
+        index_sha256="", stages=(), files=(), total_bytes=0,
+    )  # fmt: skip
+    report = report_of(
+        "1", promotion, repository=store.location, repository_note=note_of(store), policy_mode=PolicyMode.STRICT,
+        verification={}, validation=None,
+    )  # fmt: skip
+    assert json.loads(report_json(report))["repository_note"] == note_of(store)
+    assert f"Moves: {note_of(store)}" in report_text(report).splitlines()
+
+
+def test_a_store_with_one_way_has_nothing_to_tell() -> None:
+    assert not note_of(RetryingRepository(MemoryRepository()))
+
+
+@pytest.mark.parametrize(
+    ("server", "grade", "told"),
+    [
+        (MemoryS3(), Grade.OK, "the server copies files"),
+        (MemoryS3(completes_in_two_steps=True), Grade.OK, "did not prove fit"),
+        (MemoryS3(completes_anyway=True), Grade.NOTE, "nothing is published there"),
+    ],
+    ids=["copies", "not fit", "refuses"],
+)
+def test_doctor_tells_which_way_a_bucket_moves_bytes_and_leaves_nothing(
+    server: MemoryS3, grade: Grade, told: str
+) -> None:
+    rules = RepositoryRules(kind=RepositoryKind.S3, bucket="bucket")
+    (symptom,) = examine_repository(rules, lambda _: repository(server))
+    assert symptom.grade is grade
+    assert told in symptom.text
+    assert bool(symptom.mend) == (grade is Grade.NOTE)
+    assert not server.objects
+
+
+def test_doctor_leaves_folders_alone(tmp_path: Path) -> None:
+    for rules in (None, RepositoryRules(kind=RepositoryKind.LOCAL, path=tmp_path / "base")):
+        assert not list(examine_repository(rules, open_repository))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_few_bytes_are_not_worth_the_trial(server: MemoryS3) -> None:

@@ -1,0 +1,154 @@
+"""`relbuild checks`: write which checks of a commit are green; and what the policy is told of them."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import options
+
+if TYPE_CHECKING:
+    from orchestrator.ci_gate import CheckRun, CheckSource
+    from orchestrator.cli.publisher import Publisher
+    from orchestrator.model import Matrix
+    from orchestrator.policy_evidence import GateReport
+    from orchestrator.publish.version_guard import VersionGuard
+
+app = typer.Typer(help="Write a signed list of a commit's checks.", no_args_is_help=True)
+_PATIENCE_S = 240.0
+
+
+@app.callback()
+def _options() -> None:
+    """Keep `write` a command of its own: a group of one would lose its name."""
+
+
+@app.command()
+def write(  # noqa: PLR0917  (options are keyword-only on the command line)
+    commit: Annotated[str, typer.Option("--commit", help="The full commit that was checked.")],
+    check: Annotated[
+        list[str], typer.Option("--check", metavar="NAME=CONCLUSION", help="A check and how it ended; repeated.")
+    ],
+    key: Annotated[Path, typer.Option("--key", help="A key of the role 'ci' in trust.json.")],
+    out: Annotated[Path, typer.Option("--out", help="The file; its signature is laid beside it.")],
+    project: Annotated[str, typer.Option("--project", help="The project; default: that of matrix.toml.")] = "",
+    passphrase_env: Annotated[
+        str | None, typer.Option("--passphrase-env", metavar="NAME", help="The variable with the key's passphrase.")
+    ] = None,
+    config: options.Config = None,
+) -> None:
+    """Write which checks of a commit are green, signed: `relbuild publish` waits for it where [ci] asks for checks."""
+    import hashlib  # noqa: PLC0415  (heavy with what follows, and --help does not need it)
+
+    from orchestrator.ci_gate.signed_file import checks_json, signature_of  # noqa: PLC0415
+    from orchestrator.cli import publisher, wire  # noqa: PLC0415
+    from orchestrator.errors import SigningFailed  # noqa: PLC0415
+    from orchestrator.signing.interface import Blob  # noqa: PLC0415
+    from orchestrator.signing.openers import open_signers  # noqa: PLC0415
+    from orchestrator.signing_rules import SigningRules  # noqa: PLC0415
+
+    runs = _read(commit, check)
+    name = project or wire.load_matrix(config).project.name
+    rules = SigningRules(signers=(publisher.key_signer(key, passphrase_env),), trust=Path())
+    signer = open_signers(rules, None, wire.take_passphrases(rules))[0]
+    data = checks_json(name, commit, runs)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _put(out, data)
+        signature = signer.sign(Blob(path=out, sha256=hashlib.sha256(data).hexdigest()))
+        _put(signature_of(out), signature)
+    except OSError as error:
+        raise SigningFailed(f"{out} cannot be written: {error.strerror}",
+                            next_step="name another place by --out") from error  # fmt: skip
+    print(f"{out}: {len(runs)} checks of {commit}, signed by {signer.key_id}")
+
+
+def _read(commit: str, given: list[str]) -> "tuple[CheckRun, ...]":
+    """Read NAME=CONCLUSION. Raises BadParameter for what no reader would take."""
+    from orchestrator.ci_gate import CheckRun  # noqa: PLC0415  (as above)
+    from orchestrator.ci_gate.signed_file import COMMIT, CONCLUSION, NAME  # noqa: PLC0415
+
+    if not COMMIT.fullmatch(commit):
+        raise typer.BadParameter("--commit takes all 40 or 64 digits of a commit: git rev-parse HEAD")
+    runs = []
+    for each in given:
+        name, separator, conclusion = each.rpartition("=")
+        if not (separator and NAME.fullmatch(name) and conclusion and CONCLUSION.fullmatch(conclusion)):
+            raise typer.BadParameter(f"--check {each}: give NAME=CONCLUSION, such as tests=success")
+        runs.append(CheckRun(name=name, conclusion=conclusion))
+    return tuple(runs)
+
+
+def _put(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fresh.write_bytes(data)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+# --- for the policy ----------------------------------------------------------------------------------------------
+
+
+def gate_report(opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "GateReport | None":
+    """Say whether the checks of a staged release's commit are green, where [ci] requires some."""
+    from orchestrator import ci_gate  # noqa: PLC0415  (as above)
+    from orchestrator.policy_evidence import ask_gates  # noqa: PLC0415
+    from orchestrator.publishing_evidence import read_candidate  # noqa: PLC0415
+
+    if matrix is None or not matrix.ci.checks.required:
+        return None
+    candidate = read_candidate(folder)
+    release = ci_gate.Released(
+        subject=candidate.staged.manifest_sha256, commit=candidate.commit, dirty=candidate.dirty
+    )  # fmt: skip
+    source, required = _source(opened, matrix), matrix.ci.checks.required
+    return ask_gates({"ci": lambda: ci_gate.green(release, required, source)}, _PATIENCE_S)["ci"]
+
+
+def version_guard(folder: Path, matrix: "Matrix | None") -> "VersionGuard | None":
+    """Say what a staged release's version is held against, where [ci] asks for strict SemVer."""
+    from orchestrator import survey  # noqa: PLC0415  (as above)
+    from orchestrator.publish.version_guard import VersionGuard  # noqa: PLC0415
+    from orchestrator.publishing_evidence import read_candidate  # noqa: PLC0415
+
+    if matrix is None or not matrix.ci.versions.strict:
+        return None
+    tags = survey.tags_at(matrix.root, read_candidate(folder).commit)
+    return VersionGuard(tags=tags, allow_older=matrix.ci.versions.allow_older)
+
+
+def _source(opened: "Publisher", matrix: "Matrix") -> "CheckSource":
+    from orchestrator.ci_gate.github import GitHubChecks  # noqa: PLC0415  (as above)
+    from orchestrator.ci_gate.signed_file import SignedChecks  # noqa: PLC0415
+    from orchestrator.ci_rules import ChecksFrom  # noqa: PLC0415
+    from orchestrator.cli import publisher  # noqa: PLC0415
+
+    rules = matrix.ci.checks
+    match rules.source:
+        case ChecksFrom.FILE:
+            return SignedChecks(
+                file=rules.file, trust=opened.trust, project=matrix.project.name, now=publisher.now()
+            )  # fmt: skip
+        case ChecksFrom.GITHUB:
+            return GitHubChecks(api=rules.api, repository=rules.repository, token=_token(opened, rules.token))
+
+
+def _token(opened: "Publisher", name: str) -> str:
+    """Give the token that was taken out of the environment at the start. Raises PolicyViolation."""
+    from orchestrator.errors import PassphraseWrong, PolicyViolation  # noqa: PLC0415  (as above)
+    from orchestrator.signing_rules import PassphraseFrom, PassphraseSource  # noqa: PLC0415
+
+    try:
+        secret = opened.passphrases.get(PassphraseSource(kind=PassphraseFrom.ENV, where=name), "the API of checks")
+    except PassphraseWrong:
+        secret = None
+    token = (secret or b"").decode("ascii", "replace").strip()
+    if not token or not token.isprintable() or not token.isascii():
+        raise PolicyViolation(
+            f"[ci] asks GitHub for the checks, and the variable {name} holds no token",
+            next_step=f"set {name} to a token that may read checks; generated jobs do so",
+        )
+    return token
