@@ -11,8 +11,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from builders import materials, outputs, sources
@@ -21,17 +20,16 @@ from builders.engine import (
     buildx_world,
     emulated,
     image_builds,
-    image_layouts,
     image_lookup,
     image_materials,
+    node_solves,
     smoke_runs,
     toolchains,
 )
 from builders.engine.container import connect
-from builders.engine.node_model import Taker
 from builders.engine.nodes import NodeSet
 from builders.engine.spec import ImageFacts, check_mounts
-from builders.errors import BuildError, CommandFailed, EngineUnavailable, TimedOut, ToolchainUnavailable
+from builders.errors import BuildError, TimedOut, ToolchainUnavailable
 from builders.model import (
     BuildEvents,
     BuiltFile,
@@ -97,7 +95,7 @@ class BuildxBuilder:
             )
         match recipe:
             case DockerfileRecipe():
-                return _dockerfile_toolchain(recipe, target, self._version(target, placement))
+                return _dockerfile_toolchain(recipe, target, node_solves.version(self._nodes, target, placement))
             case CommandRecipe() if placement is Placement.EMULATE or self._nodes is not None:
                 toolchains.check_supported(recipe.toolchain, target, libc)
                 return _emulated_toolchain(recipe, target)
@@ -125,7 +123,7 @@ class BuildxBuilder:
 
     def build(self, cell: Cell, out_dir: Path, events: BuildEvents) -> tuple[BuiltFile, ...]:
         """Solve the cell and copy its outputs. Raises as every builder does; the solve in the engine stops as well."""
-        taker = self._nodes.refuse_lost(cell.id, cell.target.oci) if self._nodes else None
+        post = node_solves.post(self._nodes, cell)
         with tempfile.TemporaryDirectory(prefix="relbuild-") as room:
             work = Path(room)
             sources.write_tree(cell.source, work / "src", epoch=cell.epoch)
@@ -133,10 +131,13 @@ class BuildxBuilder:
                 solve = self._dockerfile_solve(cell, cell.recipe, work, events)
             else:
                 solve = _emulated_solve(cell, cell.recipe, work, events, world=self._world)
-            with _named(cell), self._on_node(cell, taker):
-                buildx.run(self._sent(solve, cell), on_output=events.output, cancelled=events.cancelled,
+            if post is not None:
+                own = {name: image for name, _, image in _own_images(cell.recipe, cell.target)}
+                solve = post.sent(solve, own)
+            with _named(cell), post.blamed() if post else nullcontext():
+                buildx.run(solve, on_output=events.output, cancelled=events.cancelled,
                            timeout_s=cell.limits.timeout_s, what=cell.id)  # fmt: skip
-            self._record(cell, work, events, taker)
+            self._record(cell, work, events, post)
             return outputs.collect(_outputs_folder(work / "result"), cell.outputs, out_dir, cell_id=cell.id)
 
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
@@ -154,42 +155,7 @@ class BuildxBuilder:
 
         return materials.kept_or_made(self._material_cache, cell.toolchain.identity, ask)
 
-    def _version(self, target: Target, placement: Placement) -> str:
-        """Name buildx and the BuildKit that would solve; one that is gone counts for what it finished."""
-        if self._nodes is None:
-            return buildx.version()
-        native = placement is Placement.NATIVE
-        found = [taker for taker in self._nodes.takers(target.oci) if taker.native is native]
-        if not found:
-            raise ToolchainUnavailable(
-                f"no node builds {target.oci} {placement}", next_step="`relbuild engine nodes list`"
-            )
-        return buildx.version_with(found[0].version)
-
-    def _sent(self, solve: buildx.Solve, cell: Cell) -> buildx.Solve:
-        """Send a solve to the nodes, if there are any, with the engine's own images that it stands on."""
-        if self._nodes is None:
-            return solve
-        with connect() as engine:
-            images = {name: image for name, _, image in _own_images(cell.recipe, cell.target)}
-            if isinstance(cell.recipe, CommandRecipe):
-                reference, image = image_lookup.find(engine, cell.recipe.toolchain, cell.target.oci)
-                images = {reference: image}
-            layouts = image_builds.default_cache() / "layouts"
-            own = {name: image_layouts.ensure(engine, image, layouts) for name, image in images.items()}
-        return replace(solve, builder=self._nodes.builder, contexts={**solve.contexts, **own})
-
-    @contextmanager
-    def _on_node(self, cell: Cell, taker: Taker | None) -> Iterator[None]:
-        try:
-            yield
-        except (EngineUnavailable, CommandFailed) as error:
-            # A node that dies ends a solve in many ways; whether it is gone, only it can say.
-            if self._nodes is not None and taker is not None:
-                self._nodes.explain(cell.id, taker, error)
-            raise
-
-    def _record(self, cell: Cell, work: Path, events: BuildEvents, taker: Taker | None) -> None:
+    def _record(self, cell: Cell, work: Path, events: BuildEvents, post: node_solves.Post | None) -> None:
         """Hand on what BuildKit says of the solve, and take it out of the outputs."""
         said = {"metadata": work / "metadata.json", "provenance": _provenance_file(work)}
         if not said["provenance"].is_file():
@@ -197,9 +163,8 @@ class BuildxBuilder:
                 f"{cell.id}: BuildKit gave no provenance of its solve",
                 next_step="use an engine with BuildKit 0.11 or newer: `ci/engine up` sets one up",
             )
-        if self._nodes is not None and taker is not None:
-            self._nodes.check_solved(cell.id, taker, said["metadata"], said["provenance"].read_bytes())
-            events.step(f"built {taker.reason}, as BuildKit says itself")
+        if post is not None:
+            events.step(post.check(said["metadata"], said["provenance"].read_bytes()))
         events.attach(PROVENANCE, said["provenance"].read_bytes())
         for kind, path in said.items():
             if self._records is not None and path.is_file():

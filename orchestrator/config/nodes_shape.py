@@ -8,7 +8,7 @@ from orchestrator.config import texts
 from orchestrator.config.base_shape import Shape
 
 NodeName = Annotated[str, texts.Rule(r"[a-z][a-z0-9-]{0,30}", "a node's name (a-z, 0-9 and -, at most 31)")]
-_HOST = r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])"
+_HOST = r"(?:[A-Za-z0-9][A-Za-z0-9._-]{0,252}|\[[0-9A-Fa-f:.]{2,45}\])"
 _CONTEXT = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}"
 _OPTION = r"[a-z][a-z0-9.-]{0,40}=[A-Za-z0-9_./:@,=-]{1,300}"
 Endpoint = Annotated[
@@ -16,7 +16,7 @@ Endpoint = Annotated[
     texts.Rule(
         r"unix:///[A-Za-z0-9_./-]{1,100}"
         rf"|tcp://{_HOST}:[0-9]{{1,5}}"
-        rf"|ssh://(?:[A-Za-z0-9._-]{{1,64}}@)?{_HOST}(?::[0-9]{{1,5}})?"
+        rf"|ssh://(?:[A-Za-z0-9_][A-Za-z0-9._-]{{0,63}}@)?{_HOST}(?::[0-9]{{1,5}})?"
         rf"|context {_CONTEXT}"
         rf"|kubernetes://(?:[A-Za-z0-9][A-Za-z0-9_.@:-]{{0,252}})?(?:\?{_OPTION}(?:&{_OPTION})*)?",
         "an endpoint (unix:///PATH, tcp://HOST:PORT, ssh://USER@HOST, context NAME, kubernetes://CONTEXT?namespace=X)",
