@@ -114,7 +114,12 @@ def kill_group(pid: int) -> None:
 
 
 def _start(
-    argv: Sequence[str], *, cwd: Path | None, env: Mapping[str, str] | None, stderr: int | None, stdin: int | None,
+    argv: Sequence[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str] | None,
+    stderr: int | None,
+    stdin: int | None,
     stdout: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     try:
