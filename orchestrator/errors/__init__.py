@@ -75,331 +75,162 @@ RelbuildError
  +-- NotReady             92   `doctor` found something that stops the run
 """
 
-from dataclasses import dataclass
-
-from builders.errors import BuildError, RelbuildError
-
-
-class ConfigError(RelbuildError):
-    exit_code = 10
-
-
-class ConfigNotFound(ConfigError):
-    exit_code = 11
-
-
-class ConfigSyntax(ConfigError):
-    exit_code = 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One broken rule: where it is (`line` counts from 1, 0 = unknown), what, and a way out."""
-
-    file: str
-    line: int
-    key: str
-    what: str
-    suggestion: str = ""
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        hint = f" ({self.suggestion})" if self.suggestion else ""
-        return f"{place}: {self.key}: {self.what}{hint}" if self.key else f"{place}: {self.what}{hint}"
-
-
-class ConfigInvalid(ConfigError):
-    exit_code = 13
-
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
-        count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        super().__init__(
-            f"the configuration has {count}:\n{lines}",
-            next_step="mend the lines above; `relbuild schema` prints what is allowed",
-        )
-        self.problems = problems
-
-
-class UnknownName(ConfigError):
-    exit_code = 14
-
-
-class NothingToDo(ConfigError):
-    exit_code = 15
-
-
-class VersionUnknown(ConfigError):
-    exit_code = 17
-
-
-class CiInvalid(ConfigError):
-    exit_code = 114
-
-
-class CiDrift(ConfigError):
-    exit_code = 115
-
-
-class StagingError(RelbuildError):
-    exit_code = 27
-
-
-class BestEffortFailed(BuildError):
-    exit_code = 28
-
-
-class NotReady(RelbuildError):
-    exit_code = 92
-
-
-# --- trust -------------------------------------------------------------------------------------------------------
-
-
-class VerificationError(RelbuildError):
-    exit_code = 40
-
-
-class DigestMismatch(VerificationError):
-    exit_code = 41
-
-
-class SignatureInvalid(VerificationError):
-    exit_code = 42
-
-
-class TooFewSignatures(VerificationError):
-    exit_code = 43
-
-
-class UntrustedKey(VerificationError):
-    exit_code = 44
-
-
-class SbomInvalid(VerificationError):
-    exit_code = 45
-
-
-class ManifestInvalid(VerificationError):
-    exit_code = 46
-
-
-class ProvenanceInvalid(VerificationError):
-    exit_code = 47
-
-
-class EncryptionInvalid(VerificationError):
-    exit_code = 49
-
-
-class TrustInvalid(VerificationError):
-    exit_code = 72
-
-
-class SummaryInvalid(VerificationError):
-    exit_code = 73
-
-
-class IndexInvalid(VerificationError):
-    exit_code = 75
-
-
-class IndexReplayed(VerificationError):
-    exit_code = 76
-
-
-class AuditInvalid(VerificationError):
-    exit_code = 77
-
-
-class SigningFailed(RelbuildError):
-    exit_code = 48
-
-
-class KeyRefused(SigningFailed):
-    exit_code = 70
-
-
-class PassphraseWrong(SigningFailed):
-    exit_code = 71
-
-
-class SbomFailed(SigningFailed):
-    exit_code = 74
-
-
-# --- validation and reproduction --------------------------------------------------------------------------------
-
-
-class ValidationFailed(RelbuildError):
-    exit_code = 50
-
-
-class SbomDeltaFailed(ValidationFailed):
-    exit_code = 51
-
-
-class SlsaDeltaFailed(ValidationFailed):
-    exit_code = 52
-
-
-class ApiBroken(ValidationFailed):
-    exit_code = 53
-
-
-class PerformanceWorse(ValidationFailed):
-    exit_code = 54
-
-
-class SecurityFailed(ValidationFailed):
-    exit_code = 55
-
-
-class BehaviourChanged(ValidationFailed):
-    exit_code = 56
-
-
-class BaselineUnusable(ValidationFailed):
-    exit_code = 57
-
-
-class WaiverInvalid(ValidationFailed):
-    exit_code = 58
-
-
-class ReproductionFailed(RelbuildError):
-    exit_code = 60
-
-
-class NotReproducible(ReproductionFailed):
-    exit_code = 61
-
-
-class RebuildFailed(ReproductionFailed):
-    exit_code = 62
-
-
-class OriginUnavailable(ReproductionFailed):
-    exit_code = 63
-
-
-class NothingReproduced(ReproductionFailed):
-    exit_code = 64
-
-
-# --- many machines ----------------------------------------------------------------------------------------------
-
-
-class ShardError(RelbuildError):
-    exit_code = 100
-
-
-class PlanInvalid(ShardError):
-    exit_code = 101
-
-
-class ProgramDrift(ShardError):
-    exit_code = 102
-
-
-class ConfigDrift(ShardError):
-    exit_code = 103
-
-
-class CommitDrift(ShardError):
-    exit_code = 104
-
-
-class DirtyDrift(ShardError):
-    exit_code = 105
-
-
-class SourceDrift(ShardError):
-    exit_code = 106
-
-
-class ToolchainDrift(ShardError):
-    exit_code = 107
-
-
-class CellMissing(ShardError):
-    exit_code = 108
-
-
-class CellTwice(ShardError):
-    exit_code = 109
-
-
-class OtherPlan(ShardError):
-    exit_code = 110
-
-
-class ShardTampered(ShardError):
-    exit_code = 111
-
-
-class ShardUnsigned(ShardError):
-    exit_code = 112
-
-
-class ShardUntrusted(ShardError):
-    exit_code = 113
-
-
-# --- publication -------------------------------------------------------------------------------------------------
-
-
-class PublicationError(RelbuildError):
-    exit_code = 39
-
-
-class VerificationRequired(PublicationError):
-    exit_code = 30
-
-
-class ValidationRequired(PublicationError):
-    exit_code = 31
-
-
-class DuplicateVersion(PublicationError):
-    exit_code = 32
-
-
-class MetadataMissing(PublicationError):
-    exit_code = 33
-
-
-class SignatureRequired(PublicationError):
-    exit_code = 34
-
-
-class EncryptionRequired(PublicationError):
-    exit_code = 35
-
-
-class RepositoryError(PublicationError):
-    exit_code = 36
-
-
-class KeyTaken(RepositoryError):
-    exit_code = 93
-
-
-class KeyMissing(RepositoryError):
-    exit_code = 94
-
-
-class PointerMoved(RepositoryError):
-    exit_code = 95
-
-
-class OutcomeUnknown(RepositoryError):
-    exit_code = 96
-
-
-class AtomicPublishError(PublicationError):
-    exit_code = 37
-
-
-class PolicyViolation(PublicationError):
-    exit_code = 38
+from orchestrator.errors.configuration import (
+    BestEffortFailed,
+    CiDrift,
+    CiInvalid,
+    ConfigError,
+    ConfigInvalid,
+    ConfigNotFound,
+    ConfigSyntax,
+    NothingToDo,
+    NotReady,
+    Problem,
+    StagingError,
+    UnknownName,
+    VersionUnknown,
+)
+from orchestrator.errors.machines import (
+    CellMissing,
+    CellTwice,
+    CommitDrift,
+    ConfigDrift,
+    DirtyDrift,
+    OtherPlan,
+    PlanInvalid,
+    ProgramDrift,
+    ShardError,
+    ShardTampered,
+    ShardUnsigned,
+    ShardUntrusted,
+    SourceDrift,
+    ToolchainDrift,
+)
+from orchestrator.errors.proof import (
+    ApiBroken,
+    BaselineUnusable,
+    BehaviourChanged,
+    NothingReproduced,
+    NotReproducible,
+    OriginUnavailable,
+    PerformanceWorse,
+    RebuildFailed,
+    ReproductionFailed,
+    SbomDeltaFailed,
+    SecurityFailed,
+    SlsaDeltaFailed,
+    ValidationFailed,
+    WaiverInvalid,
+)
+from orchestrator.errors.publication import (
+    AtomicPublishError,
+    DuplicateVersion,
+    EncryptionRequired,
+    KeyMissing,
+    KeyTaken,
+    MetadataMissing,
+    OutcomeUnknown,
+    PointerMoved,
+    PolicyViolation,
+    PublicationError,
+    RepositoryError,
+    SignatureRequired,
+    ValidationRequired,
+    VerificationRequired,
+)
+from orchestrator.errors.trust import (
+    AuditInvalid,
+    DigestMismatch,
+    EncryptionInvalid,
+    IndexInvalid,
+    IndexReplayed,
+    KeyRefused,
+    ManifestInvalid,
+    PassphraseWrong,
+    ProvenanceInvalid,
+    SbomFailed,
+    SbomInvalid,
+    SignatureInvalid,
+    SigningFailed,
+    SummaryInvalid,
+    TooFewSignatures,
+    TrustInvalid,
+    UntrustedKey,
+    VerificationError,
+)
+
+__all__ = [
+    "ApiBroken",
+    "AtomicPublishError",
+    "AuditInvalid",
+    "BaselineUnusable",
+    "BehaviourChanged",
+    "BestEffortFailed",
+    "CellMissing",
+    "CellTwice",
+    "CiDrift",
+    "CiInvalid",
+    "CommitDrift",
+    "ConfigDrift",
+    "ConfigError",
+    "ConfigInvalid",
+    "ConfigNotFound",
+    "ConfigSyntax",
+    "DigestMismatch",
+    "DirtyDrift",
+    "DuplicateVersion",
+    "EncryptionInvalid",
+    "EncryptionRequired",
+    "IndexInvalid",
+    "IndexReplayed",
+    "KeyMissing",
+    "KeyRefused",
+    "KeyTaken",
+    "ManifestInvalid",
+    "MetadataMissing",
+    "NotReady",
+    "NotReproducible",
+    "NothingReproduced",
+    "NothingToDo",
+    "OriginUnavailable",
+    "OtherPlan",
+    "OutcomeUnknown",
+    "PassphraseWrong",
+    "PerformanceWorse",
+    "PlanInvalid",
+    "PointerMoved",
+    "PolicyViolation",
+    "Problem",
+    "ProgramDrift",
+    "ProvenanceInvalid",
+    "PublicationError",
+    "RebuildFailed",
+    "RepositoryError",
+    "ReproductionFailed",
+    "SbomDeltaFailed",
+    "SbomFailed",
+    "SbomInvalid",
+    "SecurityFailed",
+    "ShardError",
+    "ShardTampered",
+    "ShardUnsigned",
+    "ShardUntrusted",
+    "SignatureInvalid",
+    "SignatureRequired",
+    "SigningFailed",
+    "SlsaDeltaFailed",
+    "SourceDrift",
+    "StagingError",
+    "SummaryInvalid",
+    "TooFewSignatures",
+    "ToolchainDrift",
+    "TrustInvalid",
+    "UnknownName",
+    "UntrustedKey",
+    "ValidationFailed",
+    "ValidationRequired",
+    "VerificationError",
+    "VerificationRequired",
+    "VersionUnknown",
+    "WaiverInvalid",
+]
