@@ -4,7 +4,7 @@ cells/<key>/files/...      what the recipe gave
 cells/<key>/documents/...  what the builder itself said of the build
 cells/<key>/build.json     the digests of both; written last, so that a folder with it is whole
 cells/<key>/checks.json    what the truth gate and the smoke tests said of them
-cells/times.json           seconds of the last build of each cell
+cells/times.jsonl          seconds of the last build of each cell, a line a build
 """
 
 import contextlib
@@ -51,7 +51,8 @@ class CellStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._times = folder / "times.json"
+        self._times = folder / "times.jsonl"
+        self._known: dict[str, float] | None = None
 
     def files_of(self, key: CellKey) -> Path:
         """Say where a kept cell's files lie."""
@@ -122,17 +123,25 @@ class CellStore:
 
     def estimate(self, cell: Cell) -> float | None:
         """Say what the last build of this cell took, in seconds; None where it was never built this way."""
-        value = (_read(self._times) or {}).get(_way(cell))
-        return float(value) if isinstance(value, int | float) else None
+        if self._known is None:
+            self._known = _read_times(self._times)
+        return self._known.get(_way(cell))
 
     def remember_time(self, cell: Cell, seconds: float) -> None:
         """Keep what a build took, for the next plan."""
-        _write(self._times, {**(_read(self._times) or {}), _way(cell): round(seconds, 2)})
+        # A line is added and nothing written anew: ten thousand cells would otherwise write it all ten thousand times.
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._times.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({_way(cell): round(seconds, 2)}) + "\n")
+        self._known = None
 
     def tidy(self) -> None:
         """Remove what killed runs left. Only for the holder of the lock."""
         for leftover in self._folder.glob(".new-*"):
             remove_folder(leftover)
+        times = _read_times(self._times)
+        if times:
+            _replace(self._times, "".join(json.dumps({way: seconds}) + "\n" for way, seconds in sorted(times.items())))
 
     def clear(self) -> None:
         """Forget every kept cell."""
@@ -220,8 +229,25 @@ def _read(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def _read_times(path: Path) -> dict[str, float]:
+    """Read the last time of each cell; a line that a kill cut short tells nothing."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    times: dict[str, float] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            times |= {str(way): float(seconds) for way, seconds in json.loads(line).items()}
+    return times
+
+
 def _write(path: Path, data: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(data, sort_keys=True, indent=1) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text(json.dumps(data, sort_keys=True, indent=1) + "\n", encoding="utf-8")
+    fresh.write_text(text, encoding="utf-8")
     fresh.replace(path)

@@ -123,6 +123,20 @@ def test_the_time_of_the_last_build_is_the_next_estimate(tmp_path: Path) -> None
     assert store.estimate(CELLS[1]) is None
 
 
+def test_a_line_of_times_that_a_kill_cut_short_loses_no_other(tmp_path: Path) -> None:
+    store, other = CellStore(tmp_path), make_cell(product="b")
+    for seconds in (9.0, 2.5):
+        store.remember_time(CELLS[0], seconds)
+    store.remember_time(other, 4.0)
+    with (tmp_path / "times.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"c/x86_64 nat')
+    again = CellStore(tmp_path)
+    assert (again.estimate(CELLS[0]), again.estimate(other)) == (2.5, 4.0)
+    again.tidy()
+    assert len((tmp_path / "times.jsonl").read_text().splitlines()) == 2
+    assert CellStore(tmp_path).estimate(CELLS[0]) == 2.5
+
+
 def test_a_cleared_store_has_nothing(tmp_path: Path) -> None:
     run(tmp_path, FakeBuilder())
     store = CellStore(tmp_path / "cells")
