@@ -35,8 +35,11 @@ class Completed:
 class Child(Protocol):
     """A process that goes on beside this one."""
 
-    def poll(self) -> int | None:
-        """Give its exit code once it ended."""
+    def kill(self) -> None:
+        """End it."""
+
+    def wait(self) -> int:
+        """Wait until it ended, and give its exit code."""
 
 
 def capture(

@@ -141,8 +141,7 @@ class NodeSet:
     def _serve(self) -> None:
         engines = {rules.name: _reach(rules) for rules in self.rules if rules.kind is NodeKind.DOCKER}
         if engines:
-            # `docker buildx create` holds the lock of its own settings while it waits for the relay's buildx.
-            relay.ensure(self._folder, engines, {**buildx.client_env(), "BUILDX_CONFIG": str(self._folder / "buildx")})
+            relay.ensure(self._folder, engines, buildx.client_env())
 
     def _ask(self, on_step: Callable[[str], None]) -> tuple[Node, ...]:
         known = self._state().get("nodes", {})
@@ -231,13 +230,12 @@ def _without(last: Node, why: str) -> Node:
 
 
 def _reach(rules: NodeRules) -> tuple[str, ...]:
-    """Word the command that reaches an engine's BuildKit by its standard input and output."""
+    """Word the command that reaches an engine by its standard input and output."""
     docker = str(command.find_program("docker") or "docker")
     if rules.endpoint.startswith("context "):
-        return (docker, "buildx", "dial-stdio", "--builder", rules.endpoint.removeprefix("context "))
+        return (docker, "--context", rules.endpoint.removeprefix("context "), "system", "dial-stdio")
     tls = ("--tlsverify", "--tlscacert", str(rules.ca), "--tlscert", str(rules.cert), "--tlskey", str(rules.key))
-    return (docker, "--host", rules.endpoint, *(tls if rules.ca else ()), "buildx", "dial-stdio", "--builder",
-            "default")  # fmt: skip
+    return (docker, "--host", rules.endpoint, *(tls if rules.ca else ()), "system", "dial-stdio")
 
 
 def _address(rules: NodeRules, folder: Path) -> tuple[str, dict[str, str]]:

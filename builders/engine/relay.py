@@ -1,19 +1,23 @@
 """Makes the BuildKit inside a Docker Engine reachable as a daemon of its own: one Unix socket for each engine.
 
-buildx joins BuildKit daemons to one builder, but not engines. Each connection is handed to `docker buildx dial-stdio`,
-which knows contexts, ssh and TLS. `python -m builders.engine.relay FOLDER` leaves a process behind that serves what
-FOLDER/relay.json names, an object of argument lists by socket name, until that file is gone. It holds the lock of
-FOLDER/relay.lock, in which its process id stands.
+buildx joins BuildKit daemons to one builder, but not engines. Each connection goes through `docker system dial-stdio`,
+which knows contexts, ssh and TLS, and is upgraded as buildx itself does it for one engine (`docker buildx dial-stdio`
+would not end when the engine does).
+
+`python -m builders.engine.relay FOLDER` leaves a process behind that serves what FOLDER/relay.json names, an object of
+argument lists by socket name, until that file is gone. It holds the lock of FOLDER/relay.lock, which has its number.
 """
 
 import contextlib
 import fcntl
 import json
 import os
+import re
 import select
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +31,10 @@ PLAN: Final = "relay.json"
 _LOCK: Final = "relay.lock"
 _POLL_S: Final = 0.5
 _START_S: Final = 10.0
+_CHUNK: Final = 1 << 16
+_UPGRADE: Final = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+_ANSWER: Final = re.compile(rb"HTTP/1\.1 101 ")
+_MAX_HEAD: Final = 8192
 _MAX_PATH: Final = 107
 """Bytes that the address of a Unix socket may have. Source: unix(7)."""
 
@@ -86,14 +94,45 @@ def serve(folder: Path) -> None:
 
 
 def _serve(folder: Path, doors: Mapping[socket.socket, Sequence[str]]) -> None:
-    running: list[command.Child] = []
     while (folder / PLAN).is_file():
         ready, _, _ = select.select(list(doors), [], [], _POLL_S)
         for door in ready:
             connection, _ = door.accept()
-            with connection:
-                running.append(command.start_on(doors[door], connection))
-        running = [child for child in running if child.poll() is None]
+            threading.Thread(target=_join, args=(connection, doors[door]), daemon=True).start()
+
+
+def _join(connection: socket.socket, argv: Sequence[str]) -> None:
+    """Carry bytes between a connection and an engine's BuildKit until one of them ends."""
+    near, far = socket.socketpair()
+    with connection, near:
+        with far:
+            child = command.start_on(argv, far)
+        try:
+            near.sendall(_UPGRADE)
+            if _ANSWER.match(_head(near)):
+                threading.Thread(target=_carry, args=(connection, near), daemon=True).start()
+                _carry(near, connection)
+        finally:
+            child.kill()
+            child.wait()
+
+
+def _head(engine: socket.socket) -> bytes:
+    """Read the head of an answer, and no byte more: what follows is the first of BuildKit."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n") and len(head) < _MAX_HEAD and (byte := engine.recv(1)):
+        head += byte
+    return head
+
+
+def _carry(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(_CHUNK):
+            sink.sendall(chunk)
+    # gRPC has no use for half a connection, and a node that is gone must be seen at once.
+    for end in (source, sink):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 def _stay_behind(folder: Path, lock: TextIO) -> None:
