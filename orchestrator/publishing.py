@@ -12,13 +12,14 @@ from typing import assert_never
 
 from builders.errors import RelbuildError
 from orchestrator import verify
-from orchestrator.errors import PublicationError, TooFewSignatures, VerificationRequired
+from orchestrator.errors import PublicationError, TooFewSignatures, ValidationRequired, VerificationRequired
 from orchestrator.events import Observer
 from orchestrator.policy import Judgement, PublicationPolicy, enforce, refuse_broken
 from orchestrator.policy_evidence import GateReport
 from orchestrator.publication import (
     AUDIT,
     INDEX,
+    Index,
     IndexKeys,
     Promotion,
     PublicationState,
@@ -41,7 +42,7 @@ from orchestrator.publishing_evidence import OUR_RULES, Candidate, gather, read_
 from orchestrator.repositories.interface import Repository, note_of
 from orchestrator.repositories.preview import PreviewRepository, Write
 from orchestrator.trust import ENCRYPTED, VerificationResult, VerifiedRelease
-from orchestrator.validation_evidence import Validation
+from orchestrator.validation_evidence import Validation, silent_validation
 from orchestrator.verify.trust_root import TrustRoot
 
 
@@ -161,7 +162,12 @@ def _promoted(request: Request, press: Press, seen: _Seen) -> Promotion:
         seen.validation = request.validate()
     seen.notes += [f"validation let pass {each}" for each in (seen.validation.waived if seen.validation else ())]
     trust = RepositoryTrust(trust=press.trust, now=press.now())
-    earlier = _earlier(press.repository, trust, seen.version)
+    index = KnownIndex(press.repository, trust).read().index
+    earlier = standing(press.repository, trust, index, seen.version)
+    if isinstance(earlier, Free) and seen.validation and _against_nothing(seen.validation, index):
+        seen.validation = silent_validation(
+            ValidationRequired("it was made for a first release, and the repository has others")
+        )
     taken = _why_taken(earlier, candidate)
     evidence = gather(
         candidate, result, attested=press.trust.attesting(press.now()) > 0, taken=taken,
@@ -228,6 +234,11 @@ def _judged(
 
 def _earlier(repository: Repository, trust: RepositoryTrust, version: str) -> Standing:
     return standing(repository, trust, KnownIndex(repository, trust).read().index, version)
+
+
+def _against_nothing(validation: Validation, index: Index | None) -> bool:
+    """Tell whether a validation says that there was nothing to compare with, where there is."""
+    return validation.listed.get("baseline") == "none" and index is not None and bool(index.releases)
 
 
 def _why_taken(earlier: Standing, candidate: Candidate) -> str:

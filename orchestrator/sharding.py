@@ -1,6 +1,7 @@
 """The stage that joins many machines: plan on one, build on any, merge on one."""
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +10,13 @@ from builders.engine.node_model import Taker
 from builders.errors import ToolchainUnavailable
 from builders.model import Libc, Placement, Toolchain
 from builders.targets import Target
-from orchestrator import release
+from orchestrator import release, survey
 from orchestrator.errors import PlanInvalid
 from orchestrator.events import Observer
 from orchestrator.model import BuildReport, Matrix, Plan, Product, StagedRelease
 from orchestrator.plan import Selection, World, make_plan, select
+from orchestrator.run import Stop
+from orchestrator.shards.claims import judged_again
 from orchestrator.shards.drift import Stand, cells_here, refuse_other_cells, refuse_other_stand
 from orchestrator.shards.merge import Collected, collect, merge
 from orchestrator.shards.plan_file import Elsewhere, PlanFile, config_digest
@@ -109,10 +112,11 @@ def plan_as_filed(checkout: Checkout, planned: PlanFile, collected: Collected) -
     cells = {each.cell.id: each for each in made.cells if each.cell.id in planned.cells}
     kept = tuple(cells[name] for name in planned.cells if name in cells)
     made = dataclasses.replace(made, cells=kept, left_out=planned.left_out)
-    # An undecided cell that nobody built has no toolchain, and is named by nobody's plan: best-effort ones only.
-    if missing := sorted(cell.id for cell in planned.cells.values() if cell.id not in cells and cell.way):
-        raise PlanInvalid(f"this checkout gives no cell {missing[0]}, which the plan has",
-                          next_step="plan again")  # fmt: skip
+    # What is left is an undecided cell that nobody built, and that nobody needs.
+    for filed in (filed for name, filed in planned.cells.items() if name not in cells):
+        if filed.required or filed.way or filed.id in collected.found:
+            raise PlanInvalid(f"this checkout cannot make the cell {filed.id} as the plan or its shard names it",
+                              next_step="plan and build again")  # fmt: skip
     for cell in cells_here(made, planned.host):
         filed = planned.cells[cell.id]
         refuse_other_cells(planned, [dataclasses.replace(cell, host=filed.host)])
@@ -126,6 +130,30 @@ def build_shard(
     return write_shard(report, planned, dist, engine.materials_of, signer)
 
 
+def refuse_other_promises(checkout: Checkout, planned: PlanFile, selection: Selection) -> None:
+    """Hold a plan to what this checkout knows better: nobody signs plans, and whoever carries one could change it.
+
+    Raises PlanInvalid for cells that the selection has and the plan has not, and for another version, commit time or
+    word on what is required.
+    """
+    matrix = checkout.matrix
+    known = {f"{gap.product}/{gap.target}": gap.required for gap in planned.left_out}
+    known |= {cell.id: cell.required for cell in planned.cells.values()}
+    for product, target in select(matrix, selection):
+        name, required = f"{product.name}/{target.name}", target.name not in matrix.best_effort
+        if known.get(name) is not required:
+            what = "is not in the plan" if name not in known else f"is {'' if required else 'not '}required here"
+            raise PlanInvalid(f"{name} {what}", next_step="plan again; --targets and --products name a part on purpose")
+    state = survey.checkout_state(matrix.root, checkout.apart)
+    for what, here, there in (
+        ("version", survey.version_of(matrix), planned.version),
+        ("commit time", survey.epoch_of(state), planned.epoch),
+    ):
+        if here != there:
+            raise PlanInvalid(f"the plan has the {what} {there}, and this checkout {here}",
+                              next_step="plan again; a clone that merges needs the tags and their history")  # fmt: skip
+
+
 def merge_shards(checkout: Checkout, planned: PlanFile, folders: Sequence[Path], trust: TrustRoot | None) -> Merge:
     """Judge every shard, and stage what they hold together as one machine would have.
 
@@ -134,11 +162,17 @@ def merge_shards(checkout: Checkout, planned: PlanFile, folders: Sequence[Path],
     now = datetime.now(UTC).replace(microsecond=0)
     shards = tuple(read_shard(folder, trust, now) for folder in folders)
     collected = collect(planned, shards)
-    merged = merge(collected, plan_as_filed(checkout, planned, collected))
+    plan = plan_as_filed(checkout, planned, collected)
+    release.refuse_gaps(checkout.matrix, plan)
+    merged = merge(collected, plan)
+    needles = (os.fsencode(checkout.matrix.root), os.fsencode(Path.home()))
+    report = judged_again(merged.report, checkout.matrix.policy, needles)
+    if error := release.verdict(report, Stop()):
+        raise error
     staged = release.stage_release(
-        merged.report, checkout.matrix, lambda cell: merged.materials[cell.id], checkout.dist, checkout.observer
+        report, checkout.matrix, lambda cell: merged.materials[cell.id], checkout.dist, checkout.observer
     )
-    return Merge(report=merged.report, staged=staged, shards=shards)
+    return Merge(report=report, staged=staged, shards=shards)
 
 
 def _as_filed(world: World, planned: PlanFile, collected: Collected, matrix: Matrix) -> World:

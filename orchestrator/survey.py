@@ -37,13 +37,22 @@ def checkout_state(root: Path, apart: Collection[Path] = ()) -> CheckoutState:
     commit, _, seconds = head.partition(" ")
     inside = [path.relative_to(root) for path in apart if path.is_relative_to(root)]
     left_out = [f":(exclude,literal){path.as_posix()}" for path in inside]
-    dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *left_out))
-    return CheckoutState(commit=commit, dirty=dirty, epoch=int(seconds))
+    said = _asked(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *left_out)
+    # A git that cannot tell has not said that nothing was changed.
+    return CheckoutState(commit=commit, dirty=said is None or bool(said), epoch=int(seconds))
 
 
 def tags_at(root: Path, commit: str) -> tuple[str, ...]:
-    """Name the tags of a commit; none where the folder's repository does not know it."""
-    return tuple(_git(root, "tag", "--points-at", commit).splitlines()) if commit else ()
+    """Name the tags of a commit. Raises VersionUnknown where git cannot tell them: that is not the same as none."""
+    if not commit:
+        return ()
+    said = _asked(root, "tag", "--points-at", commit)
+    if said is None:
+        raise VersionUnknown(
+            f"git cannot tell the tags of {commit[:12]} in {root}",
+            next_step="publish from a clone that has that commit and the tags; or semver = 'off' in [ci]",
+        )
+    return tuple(said.splitlines())
 
 
 def epoch_of(state: CheckoutState) -> int:
@@ -192,9 +201,15 @@ def _version_from_git(root: Path) -> str:
 
 
 def _git(root: Path, *arguments: str) -> str:
+    """Ask git; nothing where there is no git, no repository, or no answer."""
+    return _asked(root, *arguments) or ""
+
+
+def _asked(root: Path, *arguments: str) -> str | None:
+    """Ask git; None where it is not there, or fails."""
     if not command.find_program("git"):
-        return ""
+        return None
     own = {name: value for name, value in os.environ.items() if name in _GIT_NEEDS or name.startswith("GIT_")}
     env = {**own, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     done = command.capture(["git", "-c", "core.fsmonitor=false", *arguments], cwd=root, env=env)
-    return done.stdout.decode("utf-8", "replace").strip() if done.exit_code == 0 else ""
+    return done.stdout.decode("utf-8", "replace").strip() if done.exit_code == 0 else None

@@ -71,7 +71,7 @@ def job_graph(matrix: Matrix, rules: CiRules) -> tuple[Job, ...]:
     _refuse_twins(builds)
     merge = Job(
         name=MERGE, title="Merge and sign", runner=rules.runner, needs=(PLAN, *(each.name for each in builds)),
-        takes=(Parcel.PLAN, Parcel.SHARD), gives=Parcel.RELEASE, environment=rules.sign_environment,
+        takes=(Parcel.PLAN, Parcel.SHARD), gives=Parcel.RELEASE, history=True, environment=rules.sign_environment,
         files={**rules.files, **rules.sign_files}, variables=rules.sign_variables,
         commands=(f"{rules.program} merge --plan {PLAN_FILE} {SHARDS}/*",),
     )  # fmt: skip

@@ -162,7 +162,7 @@ def _write_reports(wishes: Wishes, report: "PublicationReport") -> bool:
 
 def _tell(done: "Attempted", *, as_json: bool, verbose: bool) -> None:
     from orchestrator.cli import tables  # noqa: PLC0415  (as above)
-    from orchestrator.publish.report import report_json  # noqa: PLC0415
+    from orchestrator.publish.report import judged, report_json  # noqa: PLC0415
 
     report = done.report
     if done.journal_error:
@@ -177,9 +177,8 @@ def _tell(done: "Attempted", *, as_json: bool, verbose: bool) -> None:
         print(json.dumps({"event": "publication_finished", **told}, sort_keys=True))
         return
     if done.error is None:
-        judged = "passed" if report.validation else "not done"
         print(report.summary)
-        print(f"policy: {report.policy_mode.value}; verification: passed; validation: {judged}")
+        print(f"policy: {report.policy_mode.value}; verification: passed; validation: {judged(report.validation)}")
     print(f"repository: {report.repository}")
     for each in (each for each in done.writes if verbose or not str(each.key).startswith(".staging-")):
         print(f"would {each.verb} {each.key}{f' ({tables.size(each.size_bytes)})' if each.size_bytes else ''}")

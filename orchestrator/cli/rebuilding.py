@@ -11,13 +11,14 @@ from pathlib import Path
 import typer
 
 from builders.copying import make_folders
+from builders.names import escaped
 from builders.targets import host
 from builders.world import Axis, find_libfaketime
 from orchestrator import run as runs
 from orchestrator import survey, verify
 from orchestrator.cli import publisher, rebuild_text, wire
 from orchestrator.cli.matrix import stopped_by_signals
-from orchestrator.errors import StagingError, TrustInvalid, UnknownName
+from orchestrator.errors import OriginUnavailable, StagingError, TrustInvalid, UnknownName
 from orchestrator.events import CellFinished, Event, Note
 from orchestrator.model import Built, EngineKind, Matrix, StagedRelease
 from orchestrator.publish import reader
@@ -175,10 +176,20 @@ def _verified(folder: Path, root: TrustRoot, version: str) -> None:
 
 def _proved(staged: StagedRelease, wanted: Wanted, dist: Path, aside: Path, stop: runs.Stop) -> Reproduction:
     lab = Lab(
-        open_engine=lambda name: wire.open_engine(EngineKind(name), dist), work=dist / "work", cache=dist / "cache",
+        open_engine=lambda name: wire.open_engine(_engine(name), dist), work=dist / "work", cache=dist / "cache",
         observer=_watch, stop=stop, now=publisher.now, aside=aside,
     )  # fmt: skip
     return _with_reports(reproduce(staged, read_candidate(staged.folder).project, wanted, lab), staged, aside)
+
+
+def _engine(name: str) -> EngineKind:
+    try:
+        return EngineKind(name)
+    except ValueError:
+        raise OriginUnavailable(
+            f"the release was built by the engine {escaped(name)}, which this version does not know",
+            next_step="use the version of relbuild that made it, or a later one",
+        ) from None
 
 
 def _with_reports(said: Reproduction, staged: StagedRelease, aside: Path) -> Reproduction:

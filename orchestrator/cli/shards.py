@@ -92,6 +92,8 @@ def merge(  # noqa: PLR0917  (options are keyword-only on the command line)
     plan: PlanFile,
     shards: Annotated[list[Path] | None, typer.Argument(help="Folders of shards: dist/shards/*.")] = None,
     config: options.Config = None,
+    targets: options.Targets = None,
+    products: options.Products = None,
     output: options.Output = None,
     trust: Annotated[Path | None, typer.Option("--trust", help="The trust file; default: [signing] trust.")] = None,
     unsafe_unsigned: Unsigned = False,
@@ -103,6 +105,7 @@ def merge(  # noqa: PLR0917  (options are keyword-only on the command line)
     from orchestrator import release, sharding  # noqa: PLC0415  (heavy, and --help does not need it)
     from orchestrator import run as runs  # noqa: PLC0415
     from orchestrator.cli import sharing, wire  # noqa: PLC0415
+    from orchestrator.plan import Selection  # noqa: PLC0415
     from orchestrator.shards.plan_file import read_plan  # noqa: PLC0415
 
     loaded, planned = wire.load_matrix(config), read_plan(plan)
@@ -115,12 +118,10 @@ def merge(  # noqa: PLR0917  (options are keyword-only on the command line)
     with observer(shown) as watch, runs.locked(dist):
         folders = [*(shards or ()), *(sharing.receive(where_from, planned, dist) if where_from else ())]
         before = matrix_command.staged_names(dist, planned.version)
-        merged = sharding.merge_shards(
-            sharding.Checkout(matrix=loaded, dist=dist, observer=watch, apart=(plan.absolute(),)),
-            planned,
-            folders,
-            root,
-        )
+        checkout = sharding.Checkout(matrix=loaded, dist=dist, observer=watch, apart=(plan.absolute(),))
+        chosen = Selection(targets=options.names(targets), products=options.names(products))
+        sharding.refuse_other_promises(checkout, planned, chosen)
+        merged = sharding.merge_shards(checkout, planned, folders, root)
         outcome = release.Outcome(report=merged.report, staged=merged.staged, error=None)
         outcome = release.trusted(outcome, loaded, passphrases)
     for each in merged.shards:
@@ -159,7 +160,7 @@ def _signer_rules(key: Path | None, passphrase_env: str | None) -> "tuple[Signer
         return None, passphrases
     source = PassphraseSource(kind=PassphraseFrom.ENV, where=passphrase_env) if passphrase_env else PassphraseSource()
     wire.take_variable(passphrases, source)
-    rules = SignerRules(kind=SignerKind.KEY_FILE, key=str(key.expanduser()), passphrase=source)
+    rules = SignerRules(kind=SignerKind.KEY_FILE, key=str(key), passphrase=source)
     refuse_unready(rules)
     return rules, passphrases
 

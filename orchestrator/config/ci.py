@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from orchestrator.ci_rules import CheckRules, ChecksFrom, CiRules, Runner, VersionRules
 from orchestrator.config.ci_shape import CiShape, RunnerShape
 from orchestrator.config.problems import Draft
+from orchestrator.config.signing import full_path
 
 _HERE = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -56,7 +57,7 @@ def _checks(shape: CiShape, root: Path) -> CheckRules:
     return CheckRules(
         required=tuple(dict.fromkeys(shape.required_checks)),
         source=ChecksFrom(shape.checks_from),
-        file=root / Path(shape.checks_file).expanduser(),
+        file=full_path(shape.checks_file, root),
         repository=shape.checks_repository or "",
         api=shape.checks_api.rstrip("/"),
         token=shape.checks_token,

@@ -61,4 +61,8 @@ def passphrase_source(words: str) -> PassphraseSource:
 
 def full_path(text: str, root: Path) -> Path:
     """Make a path absolute: `~` is the home of whoever runs this, all else is relative to the project."""
-    return root / Path(text).expanduser()
+    try:
+        return root / Path(text).expanduser()
+    except RuntimeError:
+        # A user that nobody knows: it is then a folder of that name, and whoever opens it says that it is not there.
+        return root / text

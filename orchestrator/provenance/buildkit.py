@@ -54,7 +54,7 @@ class Account:
 def read_account(content: bytes, cell_id: str) -> Account:
     """Read BuildKit's statement. Raises StagingError for one whose form is not known."""
     try:
-        data = json.loads(content)
+        data = json.loads(content, parse_constant=_refuse_constant)
         kind = data["predicateType"]
         predicate = _steady(_picked(data["predicate"], _KEPT[kind]))
         materials = _materials(data["predicate"])
@@ -64,6 +64,10 @@ def read_account(content: bytes, cell_id: str) -> Account:
             next_step="`--clean` builds the cell anew; an engine that is newer than relbuild may need a newer relbuild",
         ) from error
     return Account(predicate_type=kind, predicate=predicate, materials=materials)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def byproduct(predicate_type: str, predicate: Json) -> dict[str, Json]:

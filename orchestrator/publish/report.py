@@ -115,8 +115,8 @@ def report_text(report: PublicationReport) -> str:
         f"Repository: {report.repository}",
         *([f"Moves: {report.repository_note}"] if report.repository_note else []),
         f"Policy: {report.policy_mode.value}",
-        f"Verification: {_judged(report.verification)}",
-        f"Validation: {_judged(report.validation)}",
+        f"Verification: {judged(report.verification)}",
+        f"Validation: {judged(report.validation)}",
     ]
     if done:
         lines += [f"Audit: {done.audit_id} ({done.audit_sha256})", f"Index: {done.index_sha256}", "Stages:"]
@@ -135,7 +135,7 @@ def _file_json(file: IndexedFile) -> dict[str, Json]:
     return {"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256}
 
 
-def _judged(result: Mapping[str, Json] | None) -> str:
+def judged(result: Mapping[str, Json] | None) -> str:
     if not result:
         return "not done"
     return "passed" if result.get("passed") is True else "failed"

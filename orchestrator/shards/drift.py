@@ -70,7 +70,7 @@ def _differences(planned: PlanFile, stand: Stand) -> Iterator[ShardError]:
 
 
 def refuse_other_plan(planned: PlanFile, shard: Shard) -> None:
-    """Raise OtherPlan for a shard of another plan, project or version."""
+    """Raise OtherPlan for a shard of another plan. The plan's digest stands for its project, version and engine."""
     if shard.plan != planned.sha256:
         raise OtherPlan(
             f"the shard {shard.id} was built of the plan sha256 {shard.plan[:12]}..., and this one is "

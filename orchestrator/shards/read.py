@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 from builders.names import escaped
 from orchestrator import verify
 from orchestrator.errors import ShardTampered, ShardUnsigned, ShardUntrusted, VerificationError
-from orchestrator.shards.shard_file import SHARD, Listed, Shard, parse_shard
+from orchestrator.shards.shard_file import SHARD, Listed, Shard, files_folder, parse_shard
 from orchestrator.shards.write import SIGNATURE
 from orchestrator.verify.json_strict import BadJson
-from orchestrator.verify.reading import Unreadable, read_file
+from orchestrator.verify.reading import Unreadable, private_folder, read_file
 
 ROLE: Final = "shard"
+_DEEPEST: Final = 64
 _AGAIN: Final = "copy the shard again from the machine that built it, or build it again"
 
 
@@ -38,18 +39,21 @@ def read_shard(folder: Path, trust: verify.TrustRoot | None, now: datetime) -> R
     Raises ShardUnsigned, ShardUntrusted, ShardTampered.
     """
     place = escaped(str(folder))
-    if not (folder / SHARD).is_file():
-        raise ShardTampered(f"{place} is no shard: it has no {SHARD}", next_step="name a folder of dist/shards")
-    key_id = "" if trust is None else _signer(folder, trust, now)
     try:
-        shard = parse_shard(read_file(folder / SHARD).kept())
+        content = read_file(folder / SHARD).kept()
     except (BadJson, Unreadable) as error:
+        raise ShardTampered(f"{place} is no shard: {SHARD} {error}", next_step="name a folder of dist/shards") from None
+    key_id = "" if trust is None else _signer(folder, content, trust, now)
+    try:
+        shard = parse_shard(content)
+    except BadJson as error:
         raise ShardTampered(f"{place}/{SHARD} {error}", next_step=_AGAIN) from None
     _refuse_other_files(folder, shard)
     return ReadShard(folder=folder, shard=shard, key_id=key_id)
 
 
-def _signer(folder: Path, trust: verify.TrustRoot, now: datetime) -> str:
+def _signer(folder: Path, content: bytes, trust: verify.TrustRoot, now: datetime) -> str:
+    """Name the key that signed these very bytes: those that are read afterwards, whatever the folder holds by then."""
     place = escaped(str(folder))
     try:
         signature = read_file(folder / SIGNATURE).kept()
@@ -59,7 +63,9 @@ def _signer(folder: Path, trust: verify.TrustRoot, now: datetime) -> str:
             next_step="build it again with --shard-key, a key that trust.json lists in the role 'shard'",
         ) from None
     try:
-        return verify.check_role_signature(folder / SHARD, signature, trust, ROLE, now)
+        with private_folder() as room:
+            (room / SHARD).write_bytes(content)
+            return verify.check_role_signature(room / SHARD, signature, trust, ROLE, now)
     except VerificationError as error:
         raise ShardUntrusted(f"{place}: {error.what}", next_step=error.next_step or _AGAIN) from error
 
@@ -71,25 +77,37 @@ def _refuse_other_files(folder: Path, shard: Shard) -> None:
         raise ShardTampered(f"{escaped(str(folder / missing[0]))} is missing", next_step=_AGAIN)
     if foreign := sorted(found - listed):
         raise ShardTampered(f"{escaped(str(folder / foreign[0]))} is not in the list of its shard", next_step=_AGAIN)
+    strong = {files_folder(cell.folder) / file.path: file.sha512 for cell in shard.cells for file in cell.files}
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for problem in pool.map(lambda each: _problem(folder, each), shard.listed):
+        for problem in pool.map(lambda each: _problem(folder, each, strong.get(each.path, "")), shard.listed):
             if problem:
                 raise ShardTampered(problem, next_step=_AGAIN)
 
 
-def _problem(folder: Path, promised: Listed) -> str:
+def _problem(folder: Path, promised: Listed, sha512: str) -> str:
     path = folder / promised.path
     try:
         read = read_file(path)
     except Unreadable as error:
         return f"{escaped(str(path))} {error}"
     same = (read.size_bytes, read.sha256) == (promised.size_bytes, promised.sha256)
+    same = same and sha512 in {"", read.sha512}
     return "" if same else f"{escaped(str(path))} has other bytes than its shard lists"
 
 
 def _files(folder: Path) -> Iterator[str]:
     """Name everything below a folder that is no plain folder itself; links are named, and not followed."""
-    for at, folders, names in os.walk(folder):
-        below = PurePosixPath(Path(at).relative_to(folder).as_posix())
-        yield from (str(below / name) for name in names)
-        yield from (str(below / name) for name in folders if (Path(at) / name).is_symlink())
+    waiting = [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            entries = list(place.iterdir())
+        except OSError as error:
+            raise ShardTampered(f"{escaped(str(place))} cannot be read: {error.strerror}", next_step=_AGAIN) from error
+        for path in entries:
+            if path.is_dir() and not path.is_symlink():
+                waiting.append(path)
+            else:
+                yield path.relative_to(folder).as_posix()
+            if len(path.parts) - len(folder.parts) > _DEEPEST:
+                raise ShardTampered(f"{escaped(str(folder))} is nested too deep", next_step=_AGAIN)

@@ -197,7 +197,10 @@ _SMOKE: dict[str, Shape] = {
     "how": exactly(*(each.value for each in SmokeHow)), "tests": integer, "note": _WORDS,
     "runs": list_of(record({"run": list_of(_WORDS, least=1, most=_MOST), "exit": _exit, "stdout_sha256": SHA256})),
 }  # fmt: skip
-_MATERIAL = record({field.name: _WORDS for field in dataclasses.fields(Material)})
+_MATERIAL = record(
+    {field.name: _WORDS for field in dataclasses.fields(Material)}
+    | {"purl": text(r"(?:pkg:[^\x00-\x20]{1,2000})?", "package URL"), "sha256": text(r"(?:[0-9a-f]{64})?", "SHA-256")}
+)
 _CELL = record(
     {
         "id": _NAME,
@@ -287,6 +290,9 @@ def _refuse_loose_ends(shard: Shard) -> None:
         raise BadJson("names a cell twice")
     wanted: dict[PurePosixPath, tuple[int, str] | None] = {}
     for cell in shard.cells:
+        names = [*(str(file.path) for file in cell.files), *(f"documents/{name}" for name in cell.documents)]
+        if len(set(names)) != len(names):
+            raise BadJson(f"names a file of {escaped(cell.id)} twice")
         for file in cell.files:
             wanted[files_folder(cell.folder) / file.path] = (file.size_bytes, file.sha256)
         wanted |= {documents_folder(cell.folder) / name: None for name in cell.documents}

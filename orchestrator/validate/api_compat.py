@@ -6,9 +6,11 @@ What is gone fails, unless the step from one version to the next announces it (s
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import groupby
+from pathlib import Path
 
 from builders.binaries import BinaryKind
 from builders.errors import TimedOut, ToolchainUnavailable
+from orchestrator.model import ArtifactKind
 from orchestrator.validate import abidiff, libraries, options
 from orchestrator.validate.libraries import Loss, Step
 from orchestrator.validate.semver import may_break
@@ -106,7 +108,13 @@ def _same_name_after_break(step: Step, lost: Sequence[Loss], place: str, seen: _
 
 
 def _ask_abidiff(step: Step, place: str, seen: _Seen) -> None:
-    elf = step.old.surface.kind is BinaryKind.SHARED and step.old.surface.soname.find(".so") >= 0
+    shared, soname = step.old.surface.kind is BinaryKind.SHARED, step.old.surface.soname
+    if step.new is not None and shared and not soname and seen.rules.abidiff is AbiTool.REQUIRE:
+        if _is_elf(step.old.file):
+            reason = "`abidiff` is required, and is only asked about a library with a SONAME: this one has none"
+            seen.gaps.append(Gap(rule="abidiff", place=place, reason=reason))
+        return
+    elf = shared and ".so" in soname
     if step.new is None or not elf or (seen.announced and seen.rules.abidiff is AbiTool.AUTO):
         return
     findings, gaps = abidiff.ask(step.old.file, step.new.file, place, seen.rules.abidiff)
@@ -116,6 +124,11 @@ def _ask_abidiff(step: Step, place: str, seen: _Seen) -> None:
         else:
             seen.findings.append(each)
     seen.gaps += gaps
+
+
+def _is_elf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"\x7fELF"
 
 
 # --- exit codes --------------------------------------------------------------------------------------------------
@@ -136,8 +149,9 @@ def _exit_codes(new: Released, old: Released, seen: _Seen) -> None:
 
 def _programs(new: Released, old: Released, seen: _Seen) -> None:
     """Compare the options of every program that a smoke test of the old release, or of the new one, runs."""
-    names = sorted({each.run[0] for each in (*old.smoke, *new.smoke)})
-    unrun = sorted(set(executables(seen.old.payload(old))) - set(names))
+    gone = _lose_programs(new, old, seen)
+    names = sorted({each.run[0] for each in (*old.smoke, *new.smoke)} - gone)
+    unrun = sorted(set(executables(seen.old.payload(old))) - set(names) - gone)
     if unrun and not names:
         reason = f"no smoke test on record runs {', '.join(unrun)}, so that nobody asks for its options"
         seen.gaps.append(Gap(rule="options", place=new.place, reason=reason))
@@ -154,12 +168,25 @@ def _programs(new: Released, old: Released, seen: _Seen) -> None:
     seen.gaps.append(Gap(rule="options", place=new.place, reason=f"--help was not asked for: {reason}"))
 
 
+def _lose_programs(new: Released, old: Released, seen: _Seen) -> set[str]:
+    """Lose every program that the new release has not, whether or not a smoke test names it; give them all."""
+    before, after = seen.old.payload(old), seen.new.payload(new)
+    # A plain file may be named after its version, and what replaces it was found already.
+    plain = old.kind is new.kind is ArtifactKind.FILE
+    named = {each.run[0] for each in old.smoke} | {each.run[0] for each in new.smoke}
+    had = {name for name in (*named, *(() if plain else executables(before))) if (before / name).is_file()}
+    renamed = {name: name.replace(seen.old.version, seen.new.version) for name in had}
+    gone = {name for name in had if not (after / name).is_file() and not (after / renamed[name]).is_file()}
+    for name in sorted(gone):
+        seen.lose("program_gone", name, f"{new.place}: {name}", f"the program {name} is gone")
+    return gone
+
+
 def _options(name: str, old: Booth, new: Booth, place: str, seen: _Seen) -> None:
     where = f"{place}: {name}"
-    if not old.has(name):
-        return
-    if not new.has(name):
-        seen.lose("program_gone", name, where, f"the program {name} is gone")
+    if not old.has(name) or not new.has(name):
+        if old.has(name):
+            seen.notes.append(f"{where}: not asked for options, because its name has another version in it now")
         return
     try:
         before, after = (each.run([name, _HELP]) for each in (old, new))

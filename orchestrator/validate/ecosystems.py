@@ -7,14 +7,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from orchestrator.validate import versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A package as OSV would know it. `release` is that of a distribution ("12"), empty where nobody says which.
+    """A package as OSV would know it. `release` is that of a distribution ("12", "v3.18"), empty where nobody says it.
 
     `kind` is the type of the package URL, which tells how versions are ordered.
     """
@@ -50,9 +50,17 @@ def known(purl: str) -> Known | None:
         return None
     ecosystem, name_of = naming
     release = _release(parts) if parts.kind in _DISTRIBUTIONS else ""
-    version = parts.version.removeprefix("v") if parts.kind == "golang" else parts.version
-    version = version.removeprefix("go") if parts.name == "stdlib" else version
-    return Known(ecosystem=ecosystem, name=name_of(parts), version=version, kind=parts.kind, release=release)
+    return Known(ecosystem=ecosystem, name=name_of(parts), version=_version(parts), kind=parts.kind, release=release)
+
+
+def unasked(purl: str) -> str:
+    """Say why OSV, which has packages of this type, cannot be asked for this one; empty for a type that it has not."""
+    parts = _parts(purl)
+    if parts is None or parts.kind not in _OSV_TYPES:
+        return ""
+    if not parts.version:
+        return "nobody tells its version"
+    return f"what OSV calls packages of {'/'.join(filter(None, (parts.kind, parts.namespace)))} is not known here"
 
 
 def ordered(kind: str) -> bool:
@@ -75,11 +83,28 @@ def _parts(purl: str) -> _Purl | None:
     kind, _, path = rest.strip("/").partition("/")
     namespace, _, name = path.rpartition("/")
     return _Purl(kind=kind.lower(), namespace=unquote(namespace), name=unquote(name), version=unquote(version),
-                 qualifiers=dict(parse_qsl(asked)))  # fmt: skip
+                 qualifiers=_qualifiers(asked))  # fmt: skip
+
+
+def _qualifiers(asked: str) -> dict[str, str]:
+    # Not the query of a form: a plus sign, which many versions have, stands for itself.
+    rows = (each.partition("=") for each in asked.split("&"))
+    return {key.lower(): unquote(value) for key, _, value in rows}
 
 
 def _release(parts: _Purl) -> str:
-    return re.sub(r"^[a-z]+-?", "", parts.qualifiers.get("distro", ""))
+    """Give the release as OSV writes it; empty for a name such as "bookworm", which is then held against them all."""
+    pattern, before = _RELEASES[parts.namespace]
+    found = pattern.match(re.sub(r"^[a-z]+-", "", parts.qualifiers.get("distro", "")))
+    return before + found[1] if found else ""
+
+
+def _version(parts: _Purl) -> str:
+    """Give the version that OSV's ranges are about: of distributions that of the source package."""
+    if parts.kind in _DISTRIBUTIONS:
+        return parts.qualifiers.get("upstream", "").partition("@")[2] or parts.version
+    version = parts.version.removeprefix("v") if parts.kind == "golang" else parts.version
+    return version.removeprefix("go") if parts.name == "stdlib" else version
 
 
 def _pathed(parts: _Purl) -> str:
@@ -100,6 +125,11 @@ def _source(parts: _Purl) -> str:
 
 
 _DISTRIBUTIONS: Final = ("deb", "apk")
+_RELEASES: Final[Mapping[str, tuple[re.Pattern[str], str]]] = {
+    "debian": (re.compile(r"(\d+)", re.ASCII), ""), "ubuntu": (re.compile(r"(\d+\.\d+)", re.ASCII), ""),
+    "alpine": (re.compile(r"v?(\d+\.\d+)", re.ASCII), "v"),
+}  # fmt: skip
+"""What of `distro` is in the name of an ecosystem (Debian:12, Ubuntu:22.04:LTS, Alpine:v3.18), and what precedes it."""
 _NAMING: Final[Mapping[tuple[str, str], tuple[str, Callable[[_Purl], str]]]] = {
     ("pypi", ""): ("PyPI", _pypi), ("golang", ""): ("Go", _pathed), ("cargo", ""): ("crates.io", _pathed),
     ("npm", ""): ("npm", _pathed), ("maven", ""): ("Maven", _maven), ("gem", ""): ("RubyGems", _pathed),
@@ -108,3 +138,7 @@ _NAMING: Final[Mapping[tuple[str, str], tuple[str, Callable[[_Purl], str]]]] = {
     ("deb", "debian"): ("Debian", _source), ("deb", "ubuntu"): ("Ubuntu", _source),
     ("apk", "alpine"): ("Alpine", _source),
 }  # fmt: skip
+_OSV_TYPES: Final = frozenset(kind for kind, _ in _NAMING) | {
+    "bioconductor", "bitnami", "cran", "githubactions", "julia", "opam", "rpm", "swift", "vscode-extension",
+}  # fmt: skip
+"""The types of packages that are in a database of OSV, whether or not their names are known here."""

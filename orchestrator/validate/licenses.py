@@ -1,18 +1,25 @@
 """Licence expressions (SPDX specification, annex D): is one denied whichever way it is read?"""
 
+import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Final
 
 _Names = Mapping[str, str]
+_OPERATOR: Final = re.compile(r"(?<![^\s()])(?:and|or|with)(?![^\s()])", re.IGNORECASE)
+"""A word between names. Only capitals make it an operator: "GPL version 3 or later" gives no choice."""
 
 
 def denied_by(expression: str, globs: Sequence[str], names: _Names) -> str:
     """Name the licence that a package cannot be had without and that a glob denies; empty where there is none.
 
     Of "A OR B" both must be denied, of "A AND B" one; "A WITH E" is denied as A is. `names` gives what a LicenseRef is
-    called. A text that is no expression is taken for the name of one licence. Case does not count.
+    called. A text that is no expression is taken for the name of one licence; where it has operators that are not in
+    capitals, each part of it may be a licence that is needed. Case does not count in names.
     """
+    if not all(word.isupper() for word in _OPERATOR.findall(expression)):
+        parts = (expression, *(each.strip(" ()") for each in _OPERATOR.split(expression)))
+        return next(filter(None, (_of_name(each, globs, names) for each in parts)), "")
     from license_expression import ExpressionError, Licensing  # noqa: PLC0415 - only where licences are denied
 
     try:

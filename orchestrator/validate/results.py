@@ -110,7 +110,7 @@ def to_json(result: ValidationResult) -> bytes:
             "checks": {f"{each.check}_passed": each.passed for each in result.checks},
             "findings": [_finding(judged.check, each) for judged in result.checks for each in judged.findings],
             "not_checked": [_gap(judged.check, each) for judged in result.checks for each in judged.gaps],
-            "notes": {judged.check.value: list(judged.notes) for judged in result.checks if judged.notes},
+            "notes": {judged.check.value: list(map(_text, judged.notes)) for judged in result.checks if judged.notes},
             "waived": _waivers(result.waivers),
             "idle_waivers": _waivers(result.idle),
         }
@@ -119,13 +119,21 @@ def to_json(result: ValidationResult) -> bytes:
 
 def _finding(check: CheckName, finding: Finding) -> Json:
     return {
-        "check": check.value, "rule": finding.rule, "place": finding.place, "text": finding.text,
+        "check": check.value, "rule": finding.rule, "place": _text(finding.place), "text": _text(finding.text),
         "severity": finding.severity.value, "waived": finding.waived,
     }  # fmt: skip
 
 
 def _gap(check: CheckName, gap: Gap) -> Json:
-    return {"check": check.value, "rule": gap.rule, "place": gap.place, "text": gap.reason, "waived": gap.waived}
+    return {
+        "check": check.value, "rule": gap.rule, "place": _text(gap.place), "text": _text(gap.reason),
+        "waived": gap.waived,
+    }  # fmt: skip
+
+
+def _text(text: str) -> str:
+    # Names of files need not be UTF-8, and JSON of others may hold half a character: neither may end the report.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _waivers(waivers: Sequence[Waiver]) -> list[Json]:

@@ -9,13 +9,15 @@ from typing import Any, Final
 from builders.errors import RelbuildError
 from builders.hashing import file_sha256
 from builders.model import SmokeHow, SmokeRun
-from builders.names import escaped
+from builders.names import escaped, unsafe_reason
 from builders.sources import unpack
-from orchestrator.errors import ValidationFailed
+from orchestrator.errors import ManifestInvalid, ValidationFailed
 from orchestrator.manifest import MANIFEST, DocumentKind
 from orchestrator.model import Artifact, ArtifactKind
 from orchestrator.staged import StagedDocument, read_documents, read_staged
 from orchestrator.validate.values import PackedFile, Pair, Released, Side
+from orchestrator.verify.json_strict import DOCUMENT_BYTES, BadJson, parse
+from orchestrator.verify.manifests import read_manifest
 
 _DESCRIBING: Final = (DocumentKind.SPDX, DocumentKind.CYCLONEDX, DocumentKind.PROVENANCE)
 _Documents = Mapping[tuple[str, DocumentKind], Mapping[str, Any]]
@@ -31,8 +33,7 @@ def open_side(folder: Path, room: Path) -> Side:
     promised = {each.path: each.sha256 for each in staged.artifacts} | {each.path: each.sha256 for each in documents}
     for path, sha256 in promised.items():
         _refuse_other_bytes(staged.folder / path, sha256)
-    # Both readers above checked its form.
-    manifest: dict[str, Any] = json.loads((staged.folder / MANIFEST).read_bytes())
+    manifest = _manifest(staged.folder / MANIFEST)
     entries = {str(entry["path"]): entry for entry in manifest["artifacts"]}
     described = _described(staged.folder, documents)
     return Side(
@@ -67,6 +68,17 @@ def _by_key(version: str, artifacts: Sequence[Released]) -> dict[tuple[str, str,
     }
 
 
+def _manifest(path: Path) -> Mapping[str, Any]:
+    """Read a manifest whose whole shape the verifier knows, down to how each artifact was made."""
+    content = path.read_bytes()
+    try:
+        read_manifest(content)
+    except BadJson as error:
+        raise ManifestInvalid(f"{escaped(str(path))} {error}", next_step="stage the release again") from None
+    value: Mapping[str, Any] = json.loads(content)
+    return value
+
+
 # --- what the manifest tells -------------------------------------------------------------------------------------
 
 
@@ -75,7 +87,7 @@ def _released(artifact: Artifact, entry: Mapping[str, Any], documents: _Document
     path = str(artifact.path)
     return Released(
         path=path, kind=artifact.kind, product=artifact.product, target=artifact.target,
-        size_bytes=artifact.size_bytes, sha256=artifact.sha256, root=entry.get("root", ""),
+        size_bytes=artifact.size_bytes, sha256=artifact.sha256, root=_safe(entry.get("root", ""), path, deep=False),
         files=tuple(_packed(each) for each in entry.get("files", ())), cell_key=entry["made"]["key"],
         smoke_how=SmokeHow(smoke["how"]), smoke_tests=smoke["tests"], smoke_note=smoke["note"],
         smoke_recorded="runs" in smoke, smoke=tuple(_run(each) for each in smoke.get("runs", ())),
@@ -87,9 +99,21 @@ def _released(artifact: Artifact, entry: Mapping[str, Any], documents: _Document
 
 def _packed(entry: Mapping[str, Any]) -> PackedFile:
     return PackedFile(
-        path=PurePosixPath(entry["path"]), size_bytes=entry["size"], sha256=entry["sha256"],
-        executable=entry["executable"],
+        path=PurePosixPath(_safe(entry["path"], "an archive", deep=True)), size_bytes=entry["size"],
+        sha256=entry["sha256"], executable=entry["executable"],
     )  # fmt: skip
+
+
+def _safe(name: str, where: str, *, deep: bool) -> str:
+    """Give a name of the manifest that leads nowhere else than below the artifact's own folder."""
+    parts = name.split("/") if deep else [name]
+    reason = next(filter(None, (unsafe_reason(part.encode("utf-8", "surrogateescape")) for part in parts)), "")
+    if name and (reason or (not deep and "/" in name)):
+        raise ManifestInvalid(
+            f"{MANIFEST} names {escaped(name)} in {escaped(where)}, which {reason or 'holds a slash'}",
+            next_step="stage the release again",
+        )
+    return name
 
 
 def _run(entry: Mapping[str, Any]) -> SmokeRun:
@@ -102,9 +126,9 @@ def _described(folder: Path, documents: Iterable[StagedDocument]) -> dict[tuple[
 
 def _parsed(path: Path) -> Mapping[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        value = None
+        value = parse(path.read_bytes(), DOCUMENT_BYTES)
+    except BadJson as error:
+        raise ValidationFailed(f"{escaped(str(path))} {error}", next_step="stage the release again") from None
     if not isinstance(value, dict):
         raise ValidationFailed(f"{escaped(str(path))} is not a JSON object", next_step="stage the release again")
     return value

@@ -9,6 +9,7 @@ from typing import Final
 from builders import emulation, smoke
 from builders.binaries import BinaryKind, inspect
 from builders.errors import GateFailed
+from builders.local import sandbox
 from builders.smoke import Ran
 from builders.targets import TARGETS
 from orchestrator.validate.values import Released, Side
@@ -38,6 +39,9 @@ def booth(side: Side, artifact: Released, programs: Iterable[str]) -> Booth | st
     target = TARGETS.get(artifact.target)
     if target is None:
         return f"{artifact.target} is a target of the project's own, and nothing here knows how to run its programs"
+    # A baseline comes from a repository: its programs do not run beside keys and tokens with nothing between them.
+    if sandbox.available() is sandbox.Isolation.NONE:
+        return "nothing keeps programs apart from this machine: install bubblewrap, or allow namespaces (unshare)"
     folder = side.payload(artifact)
     prefix = smoke.prefix_of(target, folder, sorted(programs))
     if isinstance(prefix, str):

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.validate import osv
-from orchestrator.validate.ecosystems import Known, known
+from orchestrator.validate.ecosystems import Known, known, unasked
 from orchestrator.validate.osv import Answer, Hit
 from orchestrator.validate.values import EVERYWHERE, Compared, Finding, Gap, Released
 from orchestrator.validation_rules import Severity
 
 _RULE = "vulnerability"
 _UNSEEN = "vulnerabilities"
+_SHOWN = 5
 
 
 def vulnerabilities(compared: Compared) -> Iterator[Finding | Gap | str]:
@@ -25,32 +26,50 @@ def vulnerabilities(compared: Compared) -> Iterator[Finding | Gap | str]:
         reason = "no OSV database is given, so that nobody looked for known vulnerabilities: [validate] osv_database"
         yield Gap(rule=_UNSEEN, place=EVERYWHERE, reason=reason)
         return
-    listed = {each.place: (each, _purls(each)) for each in compared.new.artifacts}
-    packages = {purl: package for _, purls in listed.values() for purl in purls or () if (package := known(purl))}
+    listed = [(each, _purls(each)) for each in compared.new.artifacts]
+    packages = {purl: package for _, purls in listed for purl in purls or () if (package := known(purl))}
     answer = osv.ask(compared.rules.osv_database, sorted(set(packages.values()), key=str))
     yield f"{answer.entries:,} entries of the OSV database, the newest of {answer.newest or 'an unknown day'}"
-    for place, (_, purls) in listed.items():
+    said: list[Finding | Gap | str] = []
+    for artifact, purls in listed:
         if purls is None:
-            yield Gap(rule=_UNSEEN, place=place, reason="it has no SBOM, so that nobody knows its packages")
+            reason = f"{artifact.path} has no SBOM, so that nobody knows its packages"
+            said.append(Gap(rule=_UNSEEN, place=artifact.place, reason=reason))
         else:
-            yield from _judged(place, purls, packages, answer, compared.rules.security.vulnerabilities)
+            said += _judged(artifact, purls, packages, answer, compared.rules.security.vulnerabilities)
+    yield from dict.fromkeys(said)  # artifacts of one cell often hold the same packages
 
 
 def _judged(
-    place: str, purls: Sequence[str], packages: Mapping[str, Known], answer: Answer, severity: Severity
+    artifact: Released, purls: Sequence[str], packages: Mapping[str, Known], answer: Answer, severity: Severity
 ) -> Iterator[Finding | Gap | str]:
-    mine = {packages[purl] for purl in purls if purl in packages}
+    place, mine = artifact.place, {packages[purl] for purl in purls if purl in packages}
     for hit in answer.hits:
         if hit.package in mine:
             yield Finding(rule=_RULE, place=f"{place}: {hit.entry}", text=_told(hit), severity=severity)
     for ecosystem in sorted({each.ecosystem for each in mine} - answer.ecosystems):
         names = ", ".join(sorted(each.name for each in mine if each.ecosystem == ecosystem)[:10])
         yield Gap(rule=_UNSEEN, place=place, reason=f"the OSV database has nothing about {ecosystem}: {names}")
-    others = sorted(set(purls) - packages.keys())
+    yield from _unheld(artifact, sorted(set(purls) - packages.keys()))
+    yield f"{place}: {artifact.path}: {len(mine)} packages were held against the OSV database"
+
+
+def _unheld(artifact: Released, purls: Sequence[str]) -> Iterator[Gap | str]:
+    """Tell which packages nobody asked for: a gap where OSV may know them, a note where it has none of their type."""
+    reasons = {purl: unasked(purl) for purl in purls}
+    for reason in sorted({each for each in reasons.values() if each}):
+        shown = _shown([purl for purl in purls if reasons[purl] == reason])
+        text = f"OSV was not asked for {shown}: {reason}"
+        yield Gap(rule=_UNSEEN, place=artifact.place, reason=text)
+    others = [purl for purl in purls if not reasons[purl]]
     if others:
-        shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")  # noqa: PLR2004
-        yield f"{place}: {len(others)} packages are of no ecosystem that OSV has: {shown}"
-    yield f"{place}: {len(mine)} packages were held against the OSV database"
+        named = f"{artifact.place}: {artifact.path}"
+        yield f"{named}: {len(others)} packages are of no ecosystem that OSV has: {_shown(others)}"
+
+
+def _shown(purls: Sequence[str]) -> str:
+    more = len(purls) - _SHOWN
+    return ", ".join(purls[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _told(hit: Hit) -> str:

@@ -1,5 +1,6 @@
 """Removals of symbols, names, options and exit codes, on libraries and programs that a real compiler made."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 from builders.binaries.surface import SymbolKind, read_surface
 from builders.command import capture
 from builders.errors import GateFailed
+from builders.local import sandbox
+from orchestrator.model import ArtifactKind
 from orchestrator.validate import api_compat
 from orchestrator.validate.options import options
 from orchestrator.validate.semver import may_break
-from orchestrator.validate.values import Outcome
+from orchestrator.validate.values import Outcome, Pair
 from orchestrator.validation_rules import AbiTool, ValidationRules
 from tests.unit.payloads import HERE, Made, compared, compile_c, errors, gaps, passed
 
@@ -158,6 +161,13 @@ def test_abidiff_that_is_required_and_absent_is_a_gap(tmp_path: Path, monkeypatc
     passed(judged(old, old, rules=ValidationRules()))
 
 
+def test_abidiff_that_is_required_is_not_asked_about_a_library_without_a_name(tmp_path: Path) -> None:
+    plugin = compile_c(LIBRARY, tmp_path / "a" / "plugin.so", "-shared", "-fPIC").parent
+    reason = "abidiff: `abidiff` is required, and is only asked about a library with a SONAME: this one has none"
+    assert gaps(judged(plugin, plugin, rules=ValidationRules(abidiff=AbiTool.REQUIRE))) == [reason]
+    passed(judged(plugin, plugin, rules=ValidationRules()))
+
+
 # --- programs ----------------------------------------------------------------------------------------------------
 
 
@@ -183,6 +193,48 @@ def test_other_exit_code_and_missing_program_fail(tmp_path: Path) -> None:
     assert [each.rule for each in errors(api_compat.check(sides))] == ["exit"]
     (new / "bin" / "tool").unlink()
     assert "program_gone" in [each.rule for each in errors(judged(old, new, smoke=SMOKE))]
+
+
+def test_program_that_is_gone_fails_whatever_smoke_tests_name(tmp_path: Path) -> None:
+    old, new = tool(tmp_path / "a"), tool(tmp_path / "b")
+    compile_c(TOOL, old / "bin" / "other")
+    (finding,) = errors(judged(old, new, smoke=SMOKE))
+    assert (finding.rule, finding.place) == ("program_gone", f"tool/{HERE}: bin/other")
+    assert [each.place for each in errors(judged(old, new))] == [f"tool/{HERE}: bin/other"]
+    passed(judged(old, new, "2.0.0", smoke=SMOKE))
+    compile_c(TOOL, new / "bin" / "other")
+    assert any("no smoke test runs it: bin/other" in note for note in passed(judged(old, new, smoke=SMOKE)).notes)
+
+
+def test_program_with_the_version_in_its_name_stays(tmp_path: Path) -> None:
+    old, new = tool(tmp_path / "a"), tool(tmp_path / "b")
+    compile_c(TOOL, old / "bin" / "tool-1.0.0")
+    compile_c(TOOL, new / "bin" / "tool-1.0.1")
+    passed(judged(old, new, smoke=SMOKE))
+
+
+def test_plain_file_with_the_version_in_its_name_has_a_successor_already(tmp_path: Path) -> None:
+    folders = {"1.0.0": tmp_path / "a", "v2": tmp_path / "b"}
+    for version, folder in folders.items():
+        compile_c(TOOL, folder / f"tool_{version.replace('.', '_')}")
+    sides = compared(Made(folder=folders["v2"], version="1.0.1"), Made(folder=folders["1.0.0"]))
+    assert [each.rule for each in errors(api_compat.check(sides))] == ["program_gone"]
+    (pair,) = sides.pairs
+    assert pair.old is not None
+    plain = Pair(new=replace(pair.new, kind=ArtifactKind.FILE), old=replace(pair.old, kind=ArtifactKind.FILE))
+    assert "nobody asks for its options" in gaps(api_compat.check(replace(sides, pairs=(plain,))))[0]
+
+
+def test_nothing_runs_where_nothing_keeps_it_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tool(tmp_path / "a")
+    passed(judged(old, old, smoke=SMOKE))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    sandbox.available.cache_clear()
+    try:
+        assert sandbox.available() is sandbox.Isolation.NONE
+        assert "nothing keeps programs apart from this machine" in gaps(judged(old, old, smoke=SMOKE))[0]
+    finally:
+        sandbox.available.cache_clear()
 
 
 def test_program_that_cannot_run_here_or_that_nobody_starts_is_not_checked(tmp_path: Path) -> None:

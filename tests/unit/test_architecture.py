@@ -57,7 +57,8 @@ MAY_SEE = {
     # A rebuild begins with what a release says of itself, and goes the way of a run once more.
     "reproduce": {"config", "survey", "verify", "plan", "run", "stage", "signing"},
     "validate": {"verify", "publish"},  # the release to compare with is fetched and verified as a reader does
-    "shards": {"verify", "signing"},  # a shard is signed, and its strict reader is the verifier's
+    # A shard is signed, read strictly, and what its builder claims is judged again.
+    "shards": {"verify", "signing", "gate", "provenance"},
     "sharding": STAGES,  # the stage that joins many machines, as release.py joins one
     "rehearse": STAGES,  # it is a small release of its own
     "release": STAGES,

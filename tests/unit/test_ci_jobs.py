@@ -417,7 +417,8 @@ def test_no_string_of_the_configuration_becomes_shell_or_an_expression(tmp_path:
         matrix = config.load(with_field(tmp_path, field, text))
     except ConfigInvalid:
         return
-    plain = config.load(with_field(tmp_path, field, "a"))
+    # A dot of a glob of tags is escaped in GitLab's expression.
+    plain = config.load(with_field(tmp_path, field, "a" + "." * (text.count(".") if field == "tags" else 0)))
     for provider in PROVIDERS:
         assert shape(files.job_file(provider, matrix)) == shape(files.job_file(provider, plain))
     # bash reads the script, and runs none of it.

@@ -4,8 +4,10 @@ import base64
 import gzip
 import hashlib
 import json
+import lzma
 import string
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from builders.command import capture
 from orchestrator.errors import ValidationFailed
 from orchestrator.validate import osv, secrets, security, versions
 from orchestrator.validate.ecosystems import Known, known
-from orchestrator.validate.values import Outcome
+from orchestrator.validate.runner import compare
+from orchestrator.validate.values import Finding, Gap, Outcome
+from orchestrator.validate.vulnerabilities import vulnerabilities
 from orchestrator.validation_rules import SecurityRules, Severity, ValidationRules
-from tests.unit.payloads import HERE, Made, compared, compile_c, errors, gaps, passed
+from tests.unit.payloads import HERE, Made, compared, compile_c, errors, gaps, passed, side
 
 PROGRAM = """
 #include <stdio.h>
@@ -200,6 +204,49 @@ def test_secret_that_is_packed_once_more_fails(tmp_path: Path) -> None:
     assert "cannot be looked into" in gaps(judged(folder, folder))[0]
 
 
+def deb(folder: Path, *members: tuple[str, bytes]) -> Path:
+    """Make the archive of a Debian package, and a folder with nothing else inside."""
+    parts, to = folder / "parts", folder / "out" / "tool.deb"
+    parts.mkdir(parents=True)
+    to.parent.mkdir()
+    for name, data in (("debian-binary", b"2.0\n"), *members):
+        (parts / name).write_bytes(data)
+    files = [str(parts / name) for name in ("debian-binary", *(name for name, _ in members))]
+    assert capture(["ar", "rcS", str(to), *files]).exit_code == 0
+    return to.parent
+
+
+def test_secret_in_a_debian_package_fails(tmp_path: Path) -> None:
+    hidden = lzma.compress(b"nothing " * 900 + SECRETS["GitLab token"].encode())
+    folder = deb(tmp_path, ("control.tar.gz", gzip.compress(b"x")), ("data.tar.xz", hidden))
+    (finding,) = errors(judged(folder, folder))
+    assert (finding.rule, finding.place) == ("secret", f"tool/{HERE}: tool.deb/data.tar.xz")
+    plain = deb(tmp_path / "b", ("data.tar.xz", lzma.compress(b"nothing")))
+    passed(judged(plain, plain))
+
+
+def test_member_that_is_not_opened_is_a_gap_and_hides_no_other(tmp_path: Path) -> None:
+    opaque = ("control.tar.zst", b"\x28\xb5\x2f\xfd" + bytes(20))
+    folder = deb(tmp_path, opaque, ("data.tar.xz", lzma.compress(b"nothing")))
+    outcome = judged(folder, folder)
+    assert "control.tar.zst (zstd)" in gaps(outcome)[0]
+    hidden = lzma.compress(b"nothing " * 900 + SECRETS["GitLab token"].encode())
+    assert broken(judged(deb(tmp_path / "b", opaque, ("data.tar.xz", hidden)))) == {"secret"}
+
+
+@pytest.mark.parametrize(
+    ("magic", "packer"),
+    [(b"\x28\xb5\x2f\xfd", "zstd"), (b"7z\xbc\xaf\x27\x1c", "7z"), (b"\xed\xab\xee\xdb", "rpm")],
+)
+def test_file_packed_in_a_way_that_is_not_opened_is_a_gap(tmp_path: Path, magic: bytes, packer: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "thing").write_bytes(magic + bytes(40))
+    outcome = judged(tmp_path / "a")
+    assert gaps(outcome) == [f"secret: it is packed, and cannot be looked into: {packer} is not opened here"]
+    assert outcome.gaps[0].place == f"tool/{HERE}: thing"  # type: ignore[union-attr]
+    passed(judged(tmp_path / "a", allow_secrets=("thing",)))
+
+
 # --- build paths -------------------------------------------------------------------------------------------------
 
 
@@ -295,12 +342,13 @@ def test_artifact_without_an_sbom_is_not_checked(tmp_path: Path) -> None:
     rules = ValidationRules(osv_database=path)
     made = Made(folder=tmp_path / "none")
     made.folder.mkdir()
-    assert "it has no SBOM" in gaps(security.check(compared(made, made, rules)))[0]
+    assert "tool.tar.gz has no SBOM" in gaps(security.check(compared(made, made, rules)))[0]
 
 
 SEMVER = {"kind": "SEMVER"}
 TWICE = entry("p", "npm", {"fixed": "1.5.0"}, {"introduced": "2.0.0"}, {"introduced": "0"}, **SEMVER)
 DEBIAN = entry("p", "Debian:12", {"introduced": "0"}, {"fixed": "1:1.2-3+deb12u1"})
+ALPINE = entry("p", "Alpine:v3.18", versions=["1.2-r0"])
 EVALUATED: list[tuple[dict[str, Any], str, str]] = [
     (entry("p", "Go", {"introduced": "1.0.0"}, {"fixed": "1.2.0"}, **SEMVER), "pkg:golang/p@v1.1.9", "hit"),
     (entry("p", "Go", {"introduced": "1.0.0"}, {"fixed": "1.2.0"}, **SEMVER), "pkg:golang/p@v1.2.0", ""),
@@ -321,6 +369,15 @@ EVALUATED: list[tuple[dict[str, Any], str, str]] = [
     (DEBIAN, "pkg:deb/debian/p@1:1.2-3%2Bdeb12u1?distro=debian-12", ""),
     (entry("p", "Debian:11", {"introduced": "0"}), "pkg:deb/debian/p@1?distro=debian-12", ""),
     (entry("src", "Debian:12", {"introduced": "0"}), "pkg:deb/debian/p@1?distro=debian-12&upstream=src", "hit"),
+    (DEBIAN, "pkg:deb/debian/q@2:9?distro=debian-12&upstream=p%401:1.2-3", "hit"),
+    (DEBIAN, "pkg:deb/debian/q@1?distro=debian-12&upstream=p@1:1.2-3+deb12u1", ""),
+    (DEBIAN, "pkg:deb/debian/p@1:1.2-3?distro=debian-12.5", "hit"),
+    (DEBIAN, "pkg:deb/debian/p@1:1.2-3?distro=debian-bookworm", "hit"),
+    (entry("p", "Ubuntu:22.04:LTS", {"introduced": "0"}), "pkg:deb/ubuntu/p@1?distro=ubuntu-22.04", "hit"),
+    (ALPINE, "pkg:apk/alpine/p@1.2-r0?distro=alpine-3.18.4", "hit"),
+    (ALPINE, "pkg:apk/alpine/p@1.2-r0?distro=3.18", "hit"),
+    (ALPINE, "pkg:apk/alpine/p@1.2-r0?distro=alpine-3.19.1", ""),
+    (ALPINE, "pkg:apk/alpine/q@7?distro=alpine-3.18.4&upstream=p@1.2-r0", "hit"),
     (entry("g:a", "Maven", versions=["1.0"]), "pkg:maven/g/a@1.0", "hit"),
     (entry("g:a", "Maven", {"introduced": "0"}, {"fixed": "2.0"}, versions=["1.0"]), "pkg:maven/g/a@1.1", ""),
     (entry("g:a", "Maven", {"introduced": "0"}, {"fixed": "2.0"}), "pkg:maven/g/a@1.1", "unsure"),
@@ -344,6 +401,37 @@ def test_packages_that_no_ecosystem_has_are_said(tmp_path: Path) -> None:
     path = database(tmp_path / "all.zip", entry("requests", "PyPI", *FIXED))
     notes = passed(held(tmp_path / "a", path, "pkg:generic/zlib@1.3")).notes
     assert any("1 packages are of no ecosystem that OSV has: pkg:generic/zlib@1.3" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("purl", "reason"),
+    [
+        ("pkg:pypi/requests", "nobody tells its version"),
+        ("pkg:rpm/fedora/zlib@1.3", "what OSV calls packages of rpm/fedora is not known here"),
+        ("pkg:apk/wolfi/zlib@1.3", "what OSV calls packages of apk/wolfi is not known here"),
+    ],
+)
+def test_package_that_osv_may_know_and_is_not_asked_for_is_a_gap(tmp_path: Path, purl: str, reason: str) -> None:
+    path = database(tmp_path / "all.zip", entry("requests", "PyPI", *FIXED))
+    wanted = [f"vulnerabilities: OSV was not asked for {purl}: {reason}"]
+    assert gaps(held(tmp_path / "a", path, purl, "pkg:generic/zlib@1.3")) == wanted
+
+
+def test_every_artifact_of_a_cell_is_held_against_the_database(tmp_path: Path) -> None:
+    path = database(tmp_path / "all.zip", entry("requests", "PyPI", *FIXED))
+    (tmp_path / "a").mkdir()
+    one = side(Made(folder=tmp_path / "a", cyclonedx=sbom("pkg:pypi/requests@2.9.1")))
+    listed = [
+        replace(one.artifacts[0], path="a"),
+        replace(one.artifacts[0], path="b", cyclonedx={}),
+        replace(one.artifacts[0], path="c", cyclonedx=sbom("pkg:pypi/requests@2.31.0")),
+    ]
+    sides = compare(replace(one, artifacts=tuple(listed)), None, ValidationRules(osv_database=path))
+    said = list(vulnerabilities(sides))
+    assert [each.place for each in said if isinstance(each, Finding)] == [f"tool/{HERE}: OSV-1"]
+    assert [each.reason for each in said if isinstance(each, Gap)] == [
+        "b has no SBOM, so that nobody knows its packages"
+    ]
 
 
 def test_known_names_its_release() -> None:

@@ -323,9 +323,8 @@ def test_an_archive_with_other_files_than_the_manifest_lists_is_refused(tmp_path
 
 
 def test_an_archive_that_leads_out_is_not_unpacked(tmp_path: Path) -> None:
-    read = side(tmp_path, "1.0.0", Changes(files={"../../../../outside": b"x"}))
-    with pytest.raises(ValidationFailed, match="leads out"):
-        read.payload(read.artifacts[0])
+    with pytest.raises(ManifestInvalid, match="is not a name"):
+        side(tmp_path, "1.0.0", Changes(files={"../../../../outside": b"x"}))
     assert not list(tmp_path.rglob("outside"))
 
 

@@ -1,11 +1,15 @@
 """Packages of two releases: what went back, what is denied, what is too new, what nobody knows."""
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from orchestrator.validate.licenses import denied_by
+from orchestrator.validate.results import Judged, ValidationResult, to_json
 from orchestrator.validate.sbom_delta import check
-from orchestrator.validate.values import Broken, NotChecked, Outcome, Passed
+from orchestrator.validate.values import Broken, CheckName, Finding, Gap, NotChecked, Outcome, Passed
 from orchestrator.validation_rules import ValidationRules
 from tests.unit.release_maker import drop, put
 from tests.unit.validate_maker import Changes, first, package, pair, with_packages
@@ -127,3 +131,30 @@ def test_a_new_target_is_held_against_all_that_was_there(tmp_path: Path) -> None
     rules = ValidationRules(max_new_packages=0)
     assert isinstance(check(pair(tmp_path, part, only, rules)), Passed)
     assert rules_of(check(pair(tmp_path / "2", part, Changes(made_for=("aarch64",)), rules))) == {"new_packages"}
+
+
+@pytest.mark.parametrize(
+    ("told", "globs", "denied"),
+    [
+        ("GNU General Public License v3 or later", ("GNU General*",), "GNU General Public License v3 or later"),
+        ("GPLv3 or later", ("GPL*",), "GPLv3 or later"),
+        ("MIT and AGPL-3.0-only", ("AGPL-*",), "AGPL-3.0-only"),
+        ("MIT and (BSD-3-Clause OR AGPL-3.0-only)", ("AGPL-*",), "AGPL-3.0-only"),
+        ("MIT OR AGPL-3.0-only", ("AGPL-*",), ""),
+        ("BSD with order of notices", ("GPL*",), ""),
+    ],
+)
+def test_only_capitals_make_a_choice_of_licences(told: str, globs: tuple[str, ...], denied: str) -> None:
+    assert denied_by(told, globs, {}) == denied
+
+
+def test_text_that_is_no_text_does_not_end_the_report() -> None:
+    half = "a\ud800\udcff"
+    judged = Judged(
+        check=CheckName.SBOM_DELTA, findings=(Finding(rule="x", place=half, text=half),),
+        gaps=(Gap(rule="y", place=half, reason=half),), notes=(half,),
+    )  # fmt: skip
+    day = datetime(2026, 1, 2, tzinfo=UTC)
+    written = to_json(ValidationResult(version="1", subject="0", baseline=None, timestamp=day, checks=(judged,)))
+    assert json.loads(written)["findings"][0]["text"] == r"a\ud800\udcff"
+    assert json.loads(written)["notes"] == {"sbom_delta": [r"a\ud800\udcff"]}
