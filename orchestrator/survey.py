@@ -43,8 +43,8 @@ def checkout_state(root: Path, apart: Collection[Path] = ()) -> CheckoutState:
 
 
 def tags_at(root: Path, commit: str) -> tuple[str, ...]:
-    """Name the tags of a commit. Raises VersionUnknown where git cannot tell them: that is not the same as none."""
-    if not commit:
+    """Name the tags of a commit; none outside a repository. Raises VersionUnknown where a repository cannot tell."""
+    if not commit or _asked(root, "rev-parse", "--git-dir") is None:
         return ()
     said = _asked(root, "tag", "--points-at", commit)
     if said is None:

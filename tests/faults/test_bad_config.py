@@ -124,7 +124,7 @@ RULES = (
     Bad("unknown key", BASE.replace('"demo"', '"demo"\nlicence = "MIT"'), 3, 'did you mean "license"?'),
     # tables
     Bad("unknown table", BASE + "[product.x]\n", NEXT, 'did you mean "products"?'),
-    Bad("later table", BASE + "[reproduce]\nkey = 'x'\n", NEXT, "there is no table 'reproduce'"),
+    Bad("later table", BASE + "[channels]\nkey = 'x'\n", NEXT, "there is no table 'channels'"),
     Bad("no trust file", BASE + "[signing]\nsigners = [{ key_file = 'k' }]\n", NEXT, "signing.trust: this key is mis"),
     Bad("no signers", BASE + "[signing]\ntrust = 't'\nsigners = []\n", NEXT + 2, "the list is empty"),
     Bad("no such signer", BASE + "[signing]\ntrust = 't'\nsigners = [{ key = 'k' }]\n", NEXT + 2,
