@@ -164,7 +164,8 @@ def _promoted(request: Request, press: Press, seen: _Seen) -> Promotion:
     trust = RepositoryTrust(trust=press.trust, now=press.now())
     index = KnownIndex(press.repository, trust).read().index
     earlier = standing(press.repository, trust, index, seen.version)
-    if isinstance(earlier, Free) and seen.validation and _against_nothing(seen.validation, index):
+    ours = seen.validation is not None and seen.validation.report.subject == candidate.staged.manifest_sha256
+    if isinstance(earlier, Free) and seen.validation and ours and _against_nothing(seen.validation, index):
         seen.validation = silent_validation(
             ValidationRequired("it was made for a first release, and the repository has others")
         )
