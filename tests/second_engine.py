@@ -51,7 +51,10 @@ class SecondEngine:
             "exec-root": str(self.folder / "exec"), "pidfile": str(self.folder / "dockerd.pid"),
             "cgroup-parent": _CGROUP,
         }))  # fmt: skip
+        # As after a power cut of its machine: what it kept under /run, process numbers above all, is gone.
         (self.folder / "dockerd.pid").unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.folder / "exec")
         path = os.pathsep.join([*_folders(self.dockerd), os.environ["PATH"], "/usr/sbin", "/sbin"])
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
