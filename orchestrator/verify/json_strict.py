@@ -12,7 +12,8 @@ DOCUMENT_BYTES: Final = 64 << 20
 _DEPTH = 64
 _BIGGEST_INT = 2**63
 _INT_DIGITS = 20
-_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[][{}]', re.DOTALL)
+_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[][{}]', re.DOTALL)
+"""A string that nobody ends reaches to the end, so that its quotation marks are not looked at again."""
 
 Shape = Callable[[object, str], None]
 """Looks at a value found at a place; raises BadJson where it is not what it must be."""

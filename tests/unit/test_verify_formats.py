@@ -53,6 +53,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "100,000 closed brackets": (b"[" * 100_000 + b"]" * 100_000, "nested deeper"),
     "100,000 objects": (b'{"a":' * 100_000, "nested deeper"),
     "brackets behind an escaped quote": (b'["\\"",' + b"[" * 100, "nested deeper"),
+    "a million quotes in a string without end": (b'"' + b'\\"' * 1_000_000, "is not JSON"),
     "a key twice": (b'{"a":1,"a":2}', "'a' twice"),
     "a key twice, one escaped": (b'{"a":1,"\\u0061":2}', "'a' twice"),
     "a key twice, deep inside": (b'[{"b":{"a":1,"a":1}}]', "'a' twice"),
