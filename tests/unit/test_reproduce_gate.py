@@ -39,6 +39,7 @@ AXES: dict[Axis, AxisOutcome] = {
     Axis.UMASK: AxisVaried(usual="0022", other="0027"), Axis.TIME: AxisSkipped(reason="no clock"),
 }  # fmt: skip
 NONE: dict[Axis, AxisOutcome] = {}
+SAME: dict[Axis, AxisOutcome] = {axis: AxisSkipped(reason="none here") for axis in AXES}
 ASKED = (Axis.UMASK, Axis.TIME)
 
 
@@ -130,6 +131,8 @@ BAD = Bad(rebuilt_sha256="f" * 64)
         pytest.param(said(artifacts=tuple(replace(each, axes={}) for each in said().artifacts)), id="no axes"),
         pytest.param(said(artifacts=tuple(replace(each, sha256="0" * 64) for each in said().artifacts)), id="digests"),
         pytest.param(said(at=NOW + timedelta(days=2)), id="in the future"),
+        pytest.param(said(artifacts=said().artifacts * 2), id="an artifact twice"),
+        pytest.param(said(artifacts=tuple(replace(each, axes=SAME) for each in said().artifacts)), id="nothing varied"),
     ],
 )
 def test_any_other_word_does_not(
@@ -155,6 +158,23 @@ def test_one_rebuilder_that_says_bad_is_enough_to_stop(
     say(rebuilders[0], said())
     say(rebuilders[1], said(BAD))
     assert not judged(tmp_path, rebuilders).passed
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(said(BAD, at=NOW + timedelta(days=400)), id="its clock is ahead"),
+        pytest.param(said(artifacts=said(BAD).artifacts + said().artifacts), id="it says good as well"),
+    ],
+)
+def test_a_bad_word_stops_whatever_else_is_said(
+    tmp_path: Path, say: Say, rebuilders: tuple[Rebuilder, ...], what: Reproduction
+) -> None:
+    say(rebuilders[0], said())
+    say(rebuilders[1], what)
+    report = judged(tmp_path, rebuilders)
+    assert not report.passed
+    assert any("other bytes: hello.tar.gz" in told for told, _ in report.checks)
 
 
 def test_independent_rebuilders_are_counted(tmp_path: Path, say: Say, rebuilders: tuple[Rebuilder, ...]) -> None:
