@@ -118,6 +118,24 @@ def test_31_a_result_that_is_missing_or_torn(shop: Shop, made: MadeRelease) -> N
     refused(shop, publish(shop, "--validation-result", path), 31, "no validation result")
 
 
+def test_31_a_second_release_that_was_compared_with_nothing(shop: Shop, made: MadeRelease) -> None:
+    assert publish(shop, "--validation-result", paper(shop, made)).code == 0
+    next_one = shop.make("1.1.0")
+
+    def publish_next(**changes: object) -> Done:
+        path = paper(shop, next_one, lambda told: told.update(version="1.1.0", **changes))
+        return shop.run("publish", "--release-dir", next_one.folder, "--validation-result", path)
+
+    done = publish_next(baseline=None)
+    assert (done.code, done.last) == (31, "not published"), done.out + done.err
+    assert "it was made for a first release, and the repository has others" in done.err
+    assert not (shop.repository / "1.1.0").exists()
+    earlier = {"version": "1.0.0", "manifest_sha256": release_maker.sha256(made.read("manifest.json"))}
+    assert publish_next(baseline=earlier).last == "published"
+    # What is published already needs no other comparison.
+    assert publish(shop, "--validation-result", paper(shop, made)).code == 0
+
+
 def test_a_good_validation_does_not_make_up_for_the_verification(shop: Shop, made: MadeRelease) -> None:
     path = paper(shop, made)
     name = made.artifacts[0]
