@@ -68,6 +68,8 @@ class Request:
     """What CI said of the commit, likewise."""
     versions: VersionGuard | None = None
     """What the version is held against, likewise."""
+    notes: tuple[str, ...] = ()
+    """What the report is to say beside its own."""
     dry_run: bool = False
 
 
@@ -107,7 +109,8 @@ class _Seen:
 
 def publish(request: Request, press: Press) -> Attempted:
     """Publish a release, and give what became of it, whatever that was. Raises nothing but defects of telling it."""
-    seen = _Seen(version=request.version or request.folder.name, validation=request.validation)
+    version = request.version or request.folder.name
+    seen = _Seen(version=version, validation=request.validation, notes=[*request.notes])
     preview = PreviewRepository(press.repository) if request.dry_run else None
     outcome: Promotion | BaseException
     try:

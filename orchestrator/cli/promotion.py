@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 import typer
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from orchestrator.publishing import Attempted
     from orchestrator.trust import VerifiedRelease
     from orchestrator.validation_evidence import Validation
+
+_UNASKED: Final = "no matrix.toml was read, so that none of the rules was asked that only it turns on"
 
 
 class _Validating(TypedDict, total=False):
@@ -62,7 +64,8 @@ def promote_and_tell(
             policy=_policy(wishes, opened, matrix), required_targets=publisher.required_targets(matrix),
             earlier=publishing_evidence.read_verification(wishes.verification) if wishes.verification else None,
             reproduction=_reproduced(opened, folder, matrix), checks=checks.gate_report(opened, folder, matrix),
-            versions=checks.version_guard(folder, matrix), **_validation(wishes, opened, folder, matrix),
+            versions=checks.version_guard(folder, matrix), notes=() if matrix else (_UNASKED,),
+            **_validation(wishes, opened, folder, matrix),
         )  # fmt: skip
     done = publishing.publish(request, opened.press(publisher.say(wishes.verbose)))
     unwritten = _write_reports(wishes, done.report)

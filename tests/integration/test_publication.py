@@ -185,6 +185,7 @@ def test_reports_tell_the_stages_and_that_validation_was_not_done(shop: Shop) ->
     assert report["verification"]["passed"] is True
     text = (shop.folder / "r.txt").read_text()
     assert "Validation: not done" in text
+    assert "warning: no matrix.toml was read" in done.out
     assert text.rstrip().endswith("published")
 
 
@@ -541,6 +542,7 @@ def test_the_configuration_is_enough(shop: Shop) -> None:
     shop.make("1.0.0", base="dist/staging")
     done = shop.run("publish")
     assert (done.code, done.last) == (0, "published"), done.err
+    assert "no matrix.toml" not in done.out
     assert "active, latest" in shop.good("list").out
     shop.good("fetch", "--to", "got")
     shop.good("verify", "1.0.0")
