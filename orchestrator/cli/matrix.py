@@ -1,5 +1,6 @@
 """`relbuild matrix`: build everything, check it, stage it."""
 
+import json
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import typer
 
 from orchestrator.cli import options
 from orchestrator.cli.progress import LogFormat, LogFormatChoice, choose, error_data, line, observer
-from orchestrator.cli.promotion import Wishes, promote_and_tell, state_told_last
+from orchestrator.cli.promotion import Wishes, lacks_proof, promote_and_tell, state_told_last
 from orchestrator.model import EngineKind
 
 if TYPE_CHECKING:
@@ -122,9 +123,25 @@ def publication(
         publisher.check_ready(opened)
 
     def promote(verified: "VerifiedRelease") -> None:
+        with state_told_last():
+            if lacks_proof(opened, verified.folder, loaded):
+                prove(loaded, verified.folder, dist, passphrases, as_json=wishes.as_json)
         promote_and_tell(opened, wishes, verified.folder, version, loaded, verified=verified)
 
     return promote
+
+
+def prove(matrix: "Matrix", folder: Path, dist: Path, passphrases: "Passphrases", *, as_json: bool) -> None:
+    """Rebuild what is staged in another world; whether that is proof enough is for the policy to say."""
+    from orchestrator.cli import rebuild_text, rebuilding  # noqa: PLC0415  (as above)
+    from orchestrator.reproduce.form import result_json  # noqa: PLC0415
+
+    said = rebuilding.prove(rebuilding.Asked(staged=folder, output=dist), matrix, passphrases)
+    if as_json:
+        told = {"event": "reproduction_finished", **json.loads(result_json(said))}
+        print(json.dumps(told, sort_keys=True), flush=True)
+    else:
+        print(rebuild_text.text(said), flush=True)
 
 
 @contextmanager

@@ -144,6 +144,16 @@ def _validation(wishes: Wishes, opened: "Publisher", folder: Path, matrix: "Matr
     return {"validate": lambda: validate.for_publication(folder, rules, opened)} if rules else {}
 
 
+def lacks_proof(opened: "Publisher", folder: Path, matrix: "Matrix") -> bool:
+    """Tell whether [reproduce] blocks a staged release until it is rebuilt."""
+    from orchestrator.reproduction_rules import ReproductionGate  # noqa: PLC0415  (as above)
+
+    if matrix.reproduce is None or matrix.reproduce.gate is not ReproductionGate.BLOCK:
+        return False
+    said = _reproduced(opened, folder, matrix)
+    return said is not None and not said.passed
+
+
 def _write_reports(wishes: Wishes, report: "PublicationReport") -> bool:
     """Write the reports that were asked for; say what cannot be written, and tell whether something could not."""
     from orchestrator.publish.report import report_json, report_text  # noqa: PLC0415  (as above)

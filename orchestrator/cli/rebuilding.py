@@ -38,23 +38,23 @@ from orchestrator.verify.trust_root import TrustRoot
 class Asked:
     """What the command line says of a reproduction."""
 
-    version: str
-    cells: tuple[str, ...]
-    repository: str
-    staged: Path | None
-    source: Path | None
-    axes: tuple[str, ...]
-    rebuilds: int | None
-    keep: bool
-    as_json: bool
-    config: Path | None
-    output: Path | None
-    jobs: int
-    trust: Path | None
-    memory: Path | None
-    endpoint: str
-    key: Path | None
-    passphrase_env: str | None
+    version: str = ""
+    cells: tuple[str, ...] = ()
+    repository: str = ""
+    staged: Path | None = None
+    source: Path | None = None
+    axes: tuple[str, ...] = ()
+    rebuilds: int | None = None
+    keep: bool = False
+    as_json: bool = False
+    config: Path | None = None
+    output: Path | None = None
+    jobs: int = 0
+    trust: Path | None = None
+    memory: Path | None = None
+    endpoint: str = ""
+    key: Path | None = None
+    passphrase_env: str | None = None
 
 
 def run(asked: Asked) -> None:
@@ -64,15 +64,21 @@ def run(asked: Asked) -> None:
     passphrases = publisher.take_passphrases(
         matrix, publisher.Owner(key=asked.key, key_passphrase=asked.passphrase_env)
     )
+    said = prove(asked, matrix, passphrases)
+    print(result_json(said).decode() if asked.as_json else rebuild_text.text(said), end="" if asked.as_json else "\n")
+    if error := error_of(said):
+        raise error
+
+
+def prove(asked: Asked, matrix: Matrix | None, passphrases: Passphrases) -> Reproduction:
+    """Rebuild what was asked for, and keep what came out with its signed statement."""
     wanted, dist, stop = _wanted(asked, _rules(matrix), matrix), _dist(asked, matrix), runs.Stop()
     with (
         runs.locked(dist), stopped_by_signals(stop), _release(asked, matrix, dist) as staged, _aside(dist) as aside,
     ):  # fmt: skip
         said = _proved(staged, wanted, dist, aside, stop)
         _record(said, dist, aside, _signing(asked, matrix), passphrases, keep=asked.keep)
-    print(result_json(said).decode() if asked.as_json else rebuild_text.text(said), end="" if asked.as_json else "\n")
-    if error := error_of(said):
-        raise error
+    return said
 
 
 @contextmanager

@@ -128,6 +128,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return make_project(tmp_path_factory.mktemp("reproduce"))
 
 
+def signed_project(folder: Path) -> Project:
+    project = make_project(folder)
+    keys = project.folder / "keys"
+    keys.mkdir()
+    plain = ("--no-passphrase",)
+    project.good("keys", "generate", "--out", keys / "release.key", *plain, "--trust", keys / "trust.json",
+                 "--project", "hello")  # fmt: skip
+    project.good("keys", "generate", "--kind", "audit", "--out", keys / "audit.key", *plain)
+    project.good("keys", "rotate", "--trust", keys / "trust.json", "--key", keys / "release.key",
+                 "--add", keys / "audit.pub")  # fmt: skip
+    return project
+
+
 def only(said: Mapping[str, Any]) -> Mapping[str, Any]:
     built = [each for each in said["artifacts"] if each["cell"]]
     assert len(built) == 1
@@ -140,15 +153,7 @@ def varied(artifact: Mapping[str, Any]) -> set[str]:
 
 
 def test_a_release_is_proved_published_and_proved_again_by_a_stranger(tmp_path: Path) -> None:
-    project = make_project(tmp_path)
-    keys = project.folder / "keys"
-    keys.mkdir()
-    plain = ("--no-passphrase",)
-    project.good("keys", "generate", "--out", keys / "release.key", *plain, "--trust", keys / "trust.json",
-                 "--project", "hello")  # fmt: skip
-    project.good("keys", "generate", "--kind", "audit", "--out", keys / "audit.key", *plain)
-    project.good("keys", "rotate", "--trust", keys / "trust.json", "--key", keys / "release.key",
-                 "--add", keys / "audit.pub")  # fmt: skip
+    project = signed_project(tmp_path)
     project.release(product(GOOD_RUN) + SIGNED)
 
     refused = project.relbuild("publish")
@@ -166,13 +171,33 @@ def test_a_release_is_proved_published_and_proved_again_by_a_stranger(tmp_path: 
 
     stranger = tmp_path / "stranger"
     stranger.mkdir()
-    (stranger / "trust.json").write_bytes((keys / "trust.json").read_bytes())
+    (stranger / "trust.json").write_bytes((project.folder / "keys" / "trust.json").read_bytes())
     text = project.good("reproduce", "--from", tmp_path / "repository", VERSION, "--trust", "trust.json", cwd=stranger)
     assert text.count("GOOD") == 3
     assert project.folder.name not in text
     past = json.loads(project.good("reproduce", "--history", "--json"))
     assert [each["verdicts"]["GOOD"] for each in past] == [2]
     assert past[0]["signed"] == "yes"
+
+
+def test_one_command_proves_what_it_publishes_where_the_gate_blocks(tmp_path: Path) -> None:
+    project = signed_project(tmp_path)
+    repository = tmp_path / "repository"
+    project.write(product('umask >"$OUT/hello"') + SIGNED)
+    refused = project.relbuild("release", "--engine", project.engine)
+    assert refused.returncode == PolicyViolation.exit_code, refused.stdout + refused.stderr
+    assert "artifacts came out with other bytes" in refused.stderr
+    assert refused.stdout.splitlines()[-1] == "not published"
+    assert not (repository / VERSION).exists()
+
+    project.write(product(GOOD_RUN) + SIGNED)
+    told = project.good("release", "--engine", project.engine, "--log-format", "json")
+    events = {each["event"]: each for each in map(json.loads, told.splitlines())}
+    assert [each["verdict"] for each in events["reproduction_finished"]["artifacts"]] == ["GOOD"] * 2
+    assert events["publication_finished"]["state"] == "published"
+    again = project.good("release", "--engine", project.engine)
+    assert ("GOOD" in again, again.splitlines()[-1]) == (False, "published"), "what is proved is not built again"
+    assert len(json.loads(project.good("reproduce", "--history", "--json"))) == 2
 
 
 def test_what_differs_is_bad_with_its_axis_named_and_good_once_it_is_mended(project: Project) -> None:
