@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.policy import PublicationPolicy
     from orchestrator.policy_evidence import GateReport
     from orchestrator.publish.report import PublicationReport
-    from orchestrator.publishing import Attempted
+    from orchestrator.publishing.request import Attempted
     from orchestrator.trust import VerifiedRelease
     from orchestrator.validation_evidence import Validation
 
@@ -57,9 +57,10 @@ def promote_and_tell(
     from orchestrator import publishing, publishing_evidence  # noqa: PLC0415  (as above)
     from orchestrator.cli import checks, publisher  # noqa: PLC0415
     from orchestrator.errors import PublicationError  # noqa: PLC0415
+    from orchestrator.publishing.request import Request  # noqa: PLC0415
 
     with state_told_last():
-        request = publishing.Request(
+        request = Request(
             folder=folder, version=version, verified=verified, dry_run=wishes.dry_run,
             policy=_policy(wishes, opened, matrix), required_targets=publisher.required_targets(matrix),
             earlier=publishing_evidence.read_verification(wishes.verification) if wishes.verification else None,

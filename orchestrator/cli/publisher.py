@@ -21,7 +21,7 @@ from orchestrator.publication import IndexKeys
 from orchestrator.publish.desk import STAGES, Terms
 from orchestrator.publish.index_keys import RepositoryTrust, open_keys
 from orchestrator.publish.lifecycle import Office, Order
-from orchestrator.publishing import Press
+from orchestrator.publishing.request import Press
 from orchestrator.publishing_rules import PolicyMode, PublishingRules, RepositoryKind, RepositoryRules
 from orchestrator.repositories import open_repository
 from orchestrator.repositories.interface import Repository
