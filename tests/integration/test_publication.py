@@ -548,7 +548,7 @@ def test_the_configuration_is_enough(shop: Shop) -> None:
     shop.good("verify", "1.0.0")
     shop.good("yank", "1.0.0", "--reason", "slow", "--actor", "ann")
     assert "ann" in shop.good("index", "show").out
-    assert "expected" not in shop.good("index", "renew", "--expires", "2099-01-01").err
+    assert shop.good("index", "renew", "--expires", "2099-01-01").err == ""
     assert "2099-01-01" in shop.good("index", "verify").out
 
 

@@ -36,8 +36,8 @@ def test_the_commands_of_the_readme_exist() -> None:
     from orchestrator.cli.main import app
 
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
-    named = set(re.findall(r"relbuild (matrix|plan|[a-z]+)(?= |`|\n)", README)) - {"builds", "itself", "at"}
-    # Each command has its place in the README, and the README names no other.
-    assert named & known == known
+    # As an example's line, or as words in code: "relbuild itself" is neither.
+    named = set(re.findall(r"(?:^ {4,}|`)relbuild ([a-z]+)", README, re.MULTILINE))
+    assert named == known
     for script in re.findall(r"ci/[a-z]+", README):
         assert (ROOT / script).is_file()
