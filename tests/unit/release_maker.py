@@ -124,7 +124,9 @@ def run_gpg(home: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "LC_ALL": "C"}
     argv = ("gpg", "--homedir", str(home), "--batch", "--yes", "--pinentry-mode", "loopback", "--passphrase", "",
             "--faked-system-time", GPG_CLOCK, *arguments)  # fmt: skip
-    return subprocess.run(argv, input=stdin, env=env, capture_output=True, check=True).stdout
+    done = subprocess.run(argv, input=stdin, env=env, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return done.stdout
 
 
 def gpg_key(home: Path, *, algorithm: str = "ed25519", name: str = "Test <test@example.org>") -> GpgKey:
