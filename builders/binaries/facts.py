@@ -4,7 +4,8 @@ import io
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -70,7 +71,7 @@ class BinaryFacts:
 
 
 class CorruptBinary(Exception):
-    """The bytes break the format that they claim to have; `inspect`, which knows the file, makes a GateFailed of it."""
+    """The bytes break the format that they claim to have; `opened`, which knows the file, makes a GateFailed of it."""
 
 
 class Window(io.RawIOBase):
@@ -156,6 +157,23 @@ def open_regular(path: Path) -> int:
         os.close(fd)
         raise GateFailed(f"{path} is not a regular file", next_step=_PLAIN_FILES)
     return fd
+
+
+@contextmanager
+def opened(path: Path, *, mend: str) -> Iterator[Window]:
+    """Open a regular file to be read in small pieces. `mend` is the next step where its bytes are not what they claim.
+
+    Raises GateFailed where it is no regular file, cannot be read, or breaks its format.
+    """
+    fd = open_regular(path)
+    try:
+        yield Window(fd, 0, os.fstat(fd).st_size)
+    except CorruptBinary as error:
+        raise GateFailed(f"{path} {error}", next_step=mend) from error
+    except OSError as error:
+        raise GateFailed(f"{path} cannot be read: {error.strerror}") from error
+    finally:
+        os.close(fd)
 
 
 _PLAIN_FILES = "let the recipe leave plain files only, readable by their owner"

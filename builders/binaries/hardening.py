@@ -1,14 +1,12 @@
 """Says which of the usual defences a program was built with. Reads headers and symbols, never the code itself."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from builders.binaries.facts import BinaryKind, CorruptBinary, Window, open_regular
+from builders.binaries.facts import BinaryKind, opened
 from builders.binaries.inspection import inspect
-from builders.errors import GateFailed
 
 
 class Trait(StrEnum):
@@ -52,14 +50,7 @@ def read_hardening(path: Path) -> Hardening | None:
     facts = inspect(path)
     if facts is None or facts.kind not in {BinaryKind.EXECUTABLE, BinaryKind.SHARED}:
         return None
-    fd = open_regular(path)
-    try:
-        from builders.binaries.traits import traits  # noqa: PLC0415 - lief costs more than a second
+    from builders.binaries.traits import traits  # noqa: PLC0415 - lief costs more than a second
 
-        return traits(Window(fd, 0, os.fstat(fd).st_size), facts)
-    except CorruptBinary as error:
-        raise GateFailed(f"{path} {error}", next_step="build it again") from error
-    except OSError as error:
-        raise GateFailed(f"{path} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(fd)
+    with opened(path, mend="build it again") as window:
+        return traits(window, facts)

@@ -16,6 +16,7 @@ from builders.binaries.facts import (
     CorruptBinary,
     Window,
     open_regular,
+    opened,
     printable,
     version_order,
 )
@@ -33,17 +34,8 @@ def inspect(path: Path) -> BinaryFacts | None:
 
     Raises GateFailed where the file is not a regular one, or claims a format and breaks it.
     """
-    fd = open_regular(path)
-    try:
-        return _read(Window(fd, 0, os.fstat(fd).st_size), path.name)
-    except CorruptBinary as error:
-        raise GateFailed(
-            f"{path} {error}", next_step="build it again; if it is meant to be like this, leave it out of `outputs`"
-        ) from error
-    except OSError as error:
-        raise GateFailed(f"{path} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(fd)
+    with opened(path, mend="build it again; if it is meant to be like this, leave it out of `outputs`") as window:
+        return _read(window, path.name)
 
 
 def build_paths(path: Path, needles: Sequence[bytes]) -> tuple[str, ...]:

@@ -1,15 +1,13 @@
 """Says what a library offers to those that link with it: the symbols that it exports, and the name that it goes by."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from builders.binaries import archive
-from builders.binaries.facts import BinaryFacts, BinaryKind, CorruptBinary, Window, open_regular
+from builders.binaries.facts import BinaryFacts, BinaryKind, CorruptBinary, Window, opened
 from builders.binaries.inspection import inspect
-from builders.errors import GateFailed
 
 
 class SymbolKind(StrEnum):
@@ -49,15 +47,8 @@ def read_surface(path: Path) -> Surface | None:
     facts = inspect(path)
     if facts is None or facts.kind not in {BinaryKind.SHARED, BinaryKind.ARCHIVE}:
         return None
-    fd = open_regular(path)
-    try:
-        return _surface(Window(fd, 0, os.fstat(fd).st_size), facts)
-    except CorruptBinary as error:
-        raise GateFailed(f"{path} {error}", next_step="build it again, with `ar s` for a static library") from error
-    except OSError as error:
-        raise GateFailed(f"{path} cannot be read: {error.strerror}") from error
-    finally:
-        os.close(fd)
+    with opened(path, mend="build it again, with `ar s` for a static library") as window:
+        return _surface(window, facts)
 
 
 def _surface(window: Window, facts: BinaryFacts) -> Surface:

@@ -1,12 +1,8 @@
 """Builds for the target's own platform by BuildKit: a project's Dockerfile, or a recipe under QEMU.
 
-A Dockerfile's last stage (or `stage`) is exported as files: its folder /out is $OUT, and where it has none its root
-is. `FROM scratch` with one COPY is best, because every file of the stage travels. `FROM relbuild/NAME` means the
-image that containers/ describes now, for the target's platform. A cell is one solve, so that cells fail one by one.
+A cell is one solve, so that cells fail one by one.
 """
 
-import hashlib
-import json
 import shutil
 import tempfile
 import uuid
@@ -17,9 +13,10 @@ from pathlib import Path
 from builders import materials, outputs, sources
 from builders.engine import (
     buildx,
+    buildx_toolchains,
     buildx_world,
+    cell_solves,
     emulated,
-    image_builds,
     image_lookup,
     image_materials,
     node_solves,
@@ -28,14 +25,13 @@ from builders.engine import (
 )
 from builders.engine.container import connect
 from builders.engine.nodes import NodeSet
-from builders.engine.spec import ImageFacts, check_mounts
+from builders.engine.spec import check_mounts
 from builders.errors import BuildError, TimedOut, ToolchainUnavailable
 from builders.model import (
     BuildEvents,
     BuiltFile,
     Cell,
     CommandRecipe,
-    Digest,
     DockerfileRecipe,
     Libc,
     Material,
@@ -47,7 +43,6 @@ from builders.model import (
 from builders.targets import Target
 from builders.world import STANDARD, Axis, AxisState, BuildWorld, pinned
 
-_ISOLATION = "BuildKit: a private container for each step, no network unless asked; memory and CPU are not bounded"
 PROVENANCE = "buildkit-provenance.json"
 """The name under which BuildKit's own provenance is attached to a build."""
 
@@ -95,10 +90,12 @@ class BuildxBuilder:
             )
         match recipe:
             case DockerfileRecipe():
-                return _dockerfile_toolchain(recipe, target, node_solves.version(self._nodes, target, placement))
+                return buildx_toolchains.of_dockerfile(
+                    recipe, target, node_solves.version(self._nodes, target, placement)
+                )
             case CommandRecipe() if placement is Placement.EMULATE or self._nodes is not None:
                 toolchains.check_supported(recipe.toolchain, target, libc)
-                return _emulated_toolchain(recipe, target)
+                return buildx_toolchains.of_emulated(recipe, target)
             case _:
                 raise ToolchainUnavailable(
                     "the buildx builder runs Dockerfiles and emulated recipes only",
@@ -116,7 +113,7 @@ class BuildxBuilder:
         for cell in cells:
             check_mounts(cell)
             if isinstance(cell.recipe, DockerfileRecipe):
-                _dockerfile_text(cell, cell.recipe)
+                cell_solves.check_dockerfile(cell, cell.recipe)
             else:
                 self.toolchain(cell.recipe, cell.target, cell.libc, cell.placement)
                 emulated.check(cell)
@@ -127,18 +124,15 @@ class BuildxBuilder:
         with tempfile.TemporaryDirectory(prefix="relbuild-") as room:
             work = Path(room)
             sources.write_tree(cell.source, work / "src", epoch=cell.epoch)
-            if isinstance(cell.recipe, DockerfileRecipe):
-                solve = self._dockerfile_solve(cell, cell.recipe, work, events)
-            else:
-                solve = _emulated_solve(cell, cell.recipe, work, events, world=self._world)
+            solve = self._solve(cell, work, events)
             if post is not None:
-                own = {name: image for name, _, image in _own_images(cell.recipe, cell.target)}
+                own = {name: image for name, _, image in buildx_toolchains.own_images(cell.recipe, cell.target)}
                 solve = post.sent(solve, own)
             with _named(cell), post.blamed() if post else nullcontext():
                 buildx.run(solve, on_output=events.output, cancelled=events.cancelled,
                            timeout_s=cell.limits.timeout_s, what=cell.id)  # fmt: skip
             self._record(cell, work, events, post)
-            return outputs.collect(_outputs_folder(work / "result"), cell.outputs, out_dir, cell_id=cell.id)
+            return outputs.collect(cell_solves.outputs_folder(work), cell.outputs, out_dir, cell_id=cell.id)
 
     def smoke(self, cell: Cell, out_dir: Path, events: BuildEvents) -> SmokeResult:
         """Run the tests in a container of the target's platform."""
@@ -149,7 +143,7 @@ class BuildxBuilder:
 
         def ask() -> tuple[Material, ...]:
             if isinstance(cell.recipe, DockerfileRecipe):
-                return _base_images(cell.recipe, cell.target)
+                return buildx_toolchains.base_images(cell.recipe, cell.target)
             with connect() as engine:
                 return image_materials.of_toolchain(engine, cell, run=self._run)
 
@@ -157,7 +151,7 @@ class BuildxBuilder:
 
     def _record(self, cell: Cell, work: Path, events: BuildEvents, post: node_solves.Post | None) -> None:
         """Hand on what BuildKit says of the solve, and take it out of the outputs."""
-        said = {"metadata": work / "metadata.json", "provenance": _provenance_file(work)}
+        said = {"metadata": cell_solves.metadata_file(work), "provenance": cell_solves.provenance_file(work)}
         if not said["provenance"].is_file():
             raise BuildError(
                 f"{cell.id}: BuildKit gave no provenance of its solve",
@@ -172,146 +166,12 @@ class BuildxBuilder:
                 shutil.copyfile(path, self._records / f"{cell.product}_{cell.target.os_arch}.{kind}.json")
             path.unlink(missing_ok=True)
 
-    def _dockerfile_solve(self, cell: Cell, recipe: DockerfileRecipe, work: Path, events: BuildEvents) -> buildx.Solve:
-        for image in unpinned_images(recipe.images):
-            events.step(f"{recipe.dockerfile} stands on {image}, which names no digest: its bytes may change")
-        scope = None if self._cache is None else self._cache / cell.target.name
-        return buildx.Solve(
-            context=work / "src", dockerfile=work / "src" / recipe.dockerfile, platforms=(cell.target.oci,),
-            output=_output(work), stage=recipe.stage,
-            args=_build_args(cell) | buildx_world.build_args(self._world),
-            contexts=_mounted(cell, work) | {name: f"docker-image://{reference}" for name, reference, _ in
-                                             _own_images(recipe, cell.target)},
-            network=cell.network, fresh=self._fresh, cache=scope, provenance=True, metadata=work / "metadata.json",
-        )  # fmt: skip
-
-
-def unpinned_images(images: Sequence[str]) -> tuple[str, ...]:
-    """Name those images of a Dockerfile that no digest holds to their bytes."""
-    return tuple(image for image in images if "@sha256:" not in image and image not in _own_names())
-
-
-def _dockerfile_toolchain(recipe: DockerfileRecipe, target: Target, version: str) -> Toolchain:
-    """Cover BuildKit and those of relbuild's own images that the Dockerfile stands on; others count by their names."""
-    own = {name: image.identity for name, _, image in _own_images(recipe, target)}
-    missing = [image for image in recipe.images if image in _own_names() and image not in own]
-    if missing:
-        name = missing[0].removeprefix(f"{toolchains.REPOSITORY}/")
-        raise ToolchainUnavailable(
-            f"the image {missing[0]} for {target.oci}, on which {recipe.dockerfile} stands, is not built yet",
-            next_step=f"`relbuild images build {name} --platform {target.oci}`; `relbuild matrix` does it by itself",
-        )
-    bases = [f"{image}@{own[image]}" if image in own else image for image in recipe.images]
-    listing = json.dumps([version, bases, target.oci])
-    return Toolchain(
-        name="buildx",
-        identity=Digest(f"sha256:{hashlib.sha256(listing.encode()).hexdigest()}"),
-        description=f"{version} for {target.oci} from {', '.join(bases) or 'scratch'}",
-        isolation=_ISOLATION,
-    )
-
-
-def _emulated_toolchain(recipe: CommandRecipe, target: Target) -> Toolchain:
-    with connect() as engine:
-        reference, image = image_lookup.find(engine, recipe.toolchain, target.oci)
-    return Toolchain(
-        name=recipe.toolchain,
-        identity=image.identity,
-        description=f"{recipe.toolchain} image {reference} {image.identity} ({target.oci}, emulated)",
-        isolation=_ISOLATION,
-    )
-
-
-def _own_names() -> frozenset[str]:
-    return frozenset(f"{toolchains.REPOSITORY}/{name}" for name in toolchains.IMAGES)
-
-
-def _own_images(recipe: Recipe, target: Target) -> tuple[tuple[str, str, ImageFacts], ...]:
-    """Give the own images that a recipe uses: what a FROM line calls them, their present names, and them."""
-    images = recipe.images if isinstance(recipe, DockerfileRecipe) else ()
-    used = [name for name in toolchains.IMAGES if f"{toolchains.REPOSITORY}/{name}" in images]
-    with connect() as engine:
-        looked = [(name, *image_lookup.look(engine, name, target.oci)) for name in used]
-    return tuple(
-        (f"{toolchains.REPOSITORY}/{name}", reference, image) for name, reference, image in looked if image is not None
-    )
-
-
-def _base_images(recipe: DockerfileRecipe, target: Target) -> tuple[Material, ...]:
-    own = {name: image.identity for name, _, image in _own_images(recipe, target)}
-    return tuple(
-        materials.image(name, own.get(name) or (f"sha256:{digest}" if digest else ""), target.oci)
-        for name, _, digest in (image.partition("@sha256:") for image in recipe.images)
-    )
-
-
-def _build_args(cell: Cell) -> dict[str, str]:
-    return {
-        **cell.env,
-        "SOURCE_DATE_EPOCH": str(cell.epoch),
-        "RELBUILD_TARGET": cell.target.name,
-        "RELBUILD_VERSION": cell.version,
-    }
-
-
-def _dockerfile_text(cell: Cell, recipe: DockerfileRecipe) -> str:
-    if recipe.dockerfile not in {file.path for file in cell.source.files}:
-        raise BuildError(
-            f"{cell.id}: the Dockerfile {recipe.dockerfile} is not in the source",
-            next_step="mend `dockerfile` of the product; files that git ignores are not part of the source",
-        )
-    return (cell.source.root / recipe.dockerfile).read_text(encoding="utf-8", errors="replace")
-
-
-def _emulated_solve(
-    cell: Cell, recipe: CommandRecipe, work: Path, events: BuildEvents, *, world: BuildWorld
-) -> buildx.Solve:  # fmt: skip
-    """Word a recipe as a solve. No earlier layer is used: a cell that is built again must really run again."""
-    image = _emulated_image(cell, recipe, events)
-    job = work / "job"
-    emulated.write_job(cell, recipe, image, job, world=world)
-    return buildx.Solve(
-        context=job, dockerfile=job / "Dockerfile", platforms=(cell.target.oci,),
-        output=_output(work), args={"SOURCE_DATE_EPOCH": str(cell.epoch)} | buildx_world.build_args(world),
-        contexts={"src": str(work / "src"), "job": str(job), **_mounted(cell, work)},
-        network=cell.network, fresh=True, provenance=True, metadata=work / "metadata.json",
-    )  # fmt: skip
-
-
-def _emulated_image(cell: Cell, recipe: CommandRecipe, events: BuildEvents) -> str:
-    """Name the image of the plan, making it again where it was removed since."""
-    image_builds.prepare([(recipe.toolchain, cell.target.oci)], events.step, events.cancelled)
-    with connect() as engine:
-        reference, image = image_lookup.find(engine, recipe.toolchain, cell.target.oci)
-    if image.identity != cell.toolchain.identity:
-        raise ToolchainUnavailable(
-            f"{cell.id}: the image {reference} is {image.identity}, and the plan names {cell.toolchain.identity}",
-            next_step="plan again: the images were built anew since",
-        )
-    return reference
-
-
-def _mounted(cell: Cell, work: Path) -> dict[str, str]:
-    """Copy the mounts beside the source; a Dockerfile takes them by `--mount=type=bind,from=mount0`."""
-    folders: dict[str, str] = {}
-    for number, mount in enumerate(cell.mounts):
-        sources.write_tree(mount.tree, work / f"mount{number}", epoch=cell.epoch)
-        folders[f"mount{number}"] = str(work / f"mount{number}")
-    return folders
-
-
-def _output(work: Path) -> dict[str, str]:
-    # A random name, which no recipe can know: no file of a build takes the place of BuildKit's own word.
-    return {"type": "local", "dest": str(work / "result"), "attestation-prefix": f"{work.name}."}
-
-
-def _provenance_file(work: Path) -> Path:
-    return work / "result" / f"{work.name}.provenance.json"
-
-
-def _outputs_folder(result: Path) -> Path:
-    inside = result / "out"
-    return inside if inside.is_dir() and not inside.is_symlink() else result
+    def _solve(self, cell: Cell, work: Path, events: BuildEvents) -> buildx.Solve:
+        if isinstance(cell.recipe, DockerfileRecipe):
+            return cell_solves.of_dockerfile(
+                cell, cell.recipe, work, events, world=self._world, fresh=self._fresh, cache=self._cache
+            )
+        return cell_solves.of_emulated(cell, cell.recipe, work, events, world=self._world)
 
 
 @contextmanager

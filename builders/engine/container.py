@@ -1,4 +1,4 @@
-"""The only home of the docker SDK: an engine in relbuild's own words, with its errors translated."""
+"""An engine in relbuild's own words: the calls that builds need, with its errors translated."""
 
 import contextlib
 import os
@@ -7,16 +7,15 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from builders.engine.docker_sdk import DEFAULT_SOCKET, NEXT_ENGINE, gone_is_fine, sdk, translated
 from builders.engine.pump import in_pieces
-from builders.engine.spec import Bound, ContainerEnded, ContainerSpec, EngineFacts, ImageFacts, exact_env
-from builders.errors import DiskFull, EmulationUnavailable, EngineUnavailable, ToolchainUnavailable
+from builders.engine.spec import Bound, ContainerSpec, EngineFacts, ImageFacts, exact_env
+from builders.errors import EngineUnavailable, ToolchainUnavailable
 from builders.model import Digest
 
 _QUICK_S: Final = 1.5
 _PATIENT_S: Final = 300.0
 _MEGABYTE: Final = 1 << 20
-_DEFAULT_SOCKET: Final = "/var/run/docker.sock"
-_NEXT_ENGINE: Final = "start it (`ci/engine up` sets one up), or use `--engine local`; `relbuild doctor` says more"
 
 
 def engine_facts() -> EngineFacts:
@@ -28,8 +27,8 @@ def engine_facts() -> EngineFacts:
 @contextlib.contextmanager
 def connect() -> Iterator["Engine"]:
     """Open the engine that the docker command line would use: DOCKER_HOST, else its current context."""
-    docker = _sdk()
-    with _translated("the container engine"):
+    docker = sdk()
+    with translated("the container engine"):
         endpoint = _endpoint(docker)
         _knock(endpoint)
         options = {"base_url": endpoint, "use_ssh_client": True} if endpoint.startswith("ssh://") else {}
@@ -53,7 +52,7 @@ class Engine:
     # --- the engine and its images ---------------------------------------------------------------------------------
 
     def facts(self) -> EngineFacts:
-        with _translated("the container engine"):
+        with translated("the container engine"):
             said, version = self._api.info(), self._api.version()
         return EngineFacts(
             version=version["Version"], api=version["ApiVersion"], os_arch=f"{version['Os']}/{version['Arch']}",
@@ -64,9 +63,9 @@ class Engine:
     def image(self, reference: str) -> ImageFacts | None:
         """Give an image of the engine's own store, or None."""
         try:
-            with _translated(f"looking for the image {reference}", passing=_sdk().errors.NotFound):
+            with translated(f"looking for the image {reference}", passing=sdk().errors.NotFound):
                 found = self._api.inspect_image(reference)
-        except _sdk().errors.NotFound:
+        except sdk().errors.NotFound:
             return None
         variant = f"/{found['Variant']}" if found.get("Variant") and found["Architecture"] == "arm" else ""
         return ImageFacts(
@@ -77,43 +76,43 @@ class Engine:
 
     def image_names(self) -> tuple[str, ...]:
         """Name every tagged image."""
-        with _translated("listing the images"):
+        with translated("listing the images"):
             return tuple(sorted({name for row in self._api.images() for name in row.get("RepoTags") or ()}))
 
     def pull(self, reference: str, platform: str) -> None:
         """Bring an image from its registry. Raises ToolchainUnavailable where no registry gives it."""
         try:
-            with _translated(f"pulling {reference}", passing=_sdk().errors.APIError):
+            with translated(f"pulling {reference}", passing=sdk().errors.APIError):
                 for line in self._api.pull(reference, platform=platform, stream=True, decode=True):
                     if "error" in line:
                         raise _not_pulled(reference, str(line["error"]))
-        except _sdk().errors.APIError as error:
+        except sdk().errors.APIError as error:
             raise _not_pulled(reference, str(error.explanation or error)) from error
 
     def tag(self, identity: str, name: str) -> None:
         """Give an image one more name."""
-        with _translated(f"tagging {name}"):
+        with translated(f"tagging {name}"):
             self._api.tag(identity, *name.rsplit(":", 1))
 
     def export_image(self, identity: str) -> Generator[bytes, None, None]:
         """Give an image as a tar stream, an OCI layout where the engine has the containerd store."""
-        with _translated(f"exporting the image {identity}"):
+        with translated(f"exporting the image {identity}"):
             yield from self._api.get_image(identity)
 
     def remove_image(self, name: str) -> None:
         """Take a name away, and the image with its last one."""
-        with _translated(f"removing {name}"), _gone_is_fine():
+        with translated(f"removing {name}"), gone_is_fine():
             self._api.remove_image(name, noprune=False)
 
     # --- volumes and containers ------------------------------------------------------------------------------------
 
     def create_volume(self, labels: Mapping[str, str]) -> str:
-        with _translated("making a volume"):
+        with translated("making a volume"):
             return str(self._api.create_volume(labels=dict(labels))["Name"])
 
     def create(self, spec: ContainerSpec, command: Sequence[str]) -> str:
         """Make a container of exactly the image that is named, without starting it."""
-        with _translated("making a container"):
+        with translated("making a container"):
             made = self._api.create_container(
                 spec.image.identity, command=list(command), entrypoint=[], user=f"{spec.user}:{spec.user}",
                 environment=exact_env(spec), labels=dict(spec.labels), working_dir=spec.working_dir,
@@ -123,19 +122,19 @@ class Engine:
         return str(made["Id"])
 
     def start(self, container: str) -> None:
-        with _translated("starting a container"):
+        with translated("starting a container"):
             self._api.start(container)
 
     def put(self, container: str, path: str, chunks: Iterable[bytes]) -> None:
         """Unpack a tar stream at a path of a container that was never started."""
-        with _translated(f"sending files to {path}"):
+        with translated(f"sending files to {path}"):
             self._api.put_archive(container, path, in_pieces(chunks))
 
     def get(self, container: str, path: str) -> Generator[bytes, None, None]:
         """Give a path of a container as a tar stream. Close it: the engine holds the container until then."""
         # The SDK's get_archive gives no way to stop in the middle of the stream.
         url = f"{self._api.base_url}/v{self._api.api_version}/containers/{container}/archive"
-        with _translated(f"reading {path}"):
+        with translated(f"reading {path}"):
             response = self._api.get(url, params={"path": path}, stream=True, timeout=_PATIENT_S)
             try:
                 self._api._raise_for_status(response)  # noqa: SLF001 - gives the SDK's errors, as its own calls do
@@ -145,12 +144,12 @@ class Engine:
 
     def prepare_exec(self, container: str, argv: Sequence[str]) -> str:
         """Announce a command to run in a live container with the container's own user and environment."""
-        with _translated("preparing a command"):
+        with translated("preparing a command"):
             return str(self._api.exec_create(container, list(argv))["Id"])
 
     def run_exec(self, announced: str) -> Iterator[tuple[bytes, bytes]]:
         """Run it; give what it prints as pairs of standard output and standard error, of which one is empty."""
-        with _translated("running a command"):
+        with translated("running a command"):
             stream = self._api.exec_start(announced, stream=True, demux=True)
             try:
                 for stdout, stderr in stream:
@@ -161,40 +160,40 @@ class Engine:
 
     def exec_exit_code(self, announced: str) -> int:
         """Give how it ended. Raises EngineUnavailable where the engine stopped before it did."""
-        with _translated("asking how a command ended"):
+        with translated("asking how a command ended"):
             code = self._api.exec_inspect(announced)["ExitCode"]
         if code is None:
-            raise EngineUnavailable("the container engine lost a running command", next_step=_NEXT_ENGINE)
+            raise EngineUnavailable("the container engine lost a running command", next_step=NEXT_ENGINE)
         return int(code)
 
     def out_of_memory(self, container: str) -> bool:
         """Tell whether the kernel killed one of its processes for its memory limit."""
-        with _translated("asking after a container"):
+        with translated("asking after a container"):
             return bool(self._api.inspect_container(container)["State"].get("OOMKilled"))
 
     def kill(self, container: str) -> None:
         """End all its processes and wait until they are gone. One that ended already is fine."""
-        with _translated("killing a container"), _gone_is_fine():
+        with translated("killing a container"), gone_is_fine():
             self._api.kill(container)
             self._api.wait(container)
 
     def remove_container(self, container: str) -> None:
-        with _translated("removing a container"), _gone_is_fine():
+        with translated("removing a container"), gone_is_fine():
             self._api.remove_container(container, force=True, v=True)
 
     def remove_volume(self, volume: str) -> None:
-        with _translated("removing a volume"), _gone_is_fine():
+        with translated("removing a volume"), gone_is_fine():
             self._api.remove_volume(volume, force=True)
 
     def containers_with(self, label: str) -> dict[str, dict[str, str]]:
         """Give every container that has a label, with all its labels, by identifier."""
-        with _translated("listing containers"):
+        with translated("listing containers"):
             rows = self._api.containers(all=True, filters={"label": label})
         return {row["Id"]: dict(row.get("Labels") or {}) for row in rows}
 
     def volumes_with(self, label: str) -> dict[str, dict[str, str]]:
         """Give every volume that has a label, with all its labels, by name."""
-        with _translated("listing volumes"):
+        with translated("listing volumes"):
             rows = self._api.volumes(filters={"label": label})["Volumes"] or ()
         return {row["Name"]: dict(row.get("Labels") or {}) for row in rows}
 
@@ -213,17 +212,11 @@ class Engine:
             tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777,size=75%"} | dict.fromkeys(spec.memory_folders, own),  # noqa: S108 - inside the container
             read_only=True, network_mode="bridge" if spec.network else "none", ipc_mode="private",
             cap_drop=["ALL"], security_opt=["no-new-privileges"], pids_limit=spec.pids, init=True,
-            ulimits=[_sdk().types.Ulimit(name="core", soft=0, hard=0)],
-            log_config=_sdk().types.LogConfig(type="none"),
+            ulimits=[sdk().types.Ulimit(name="core", soft=0, hard=0)],
+            log_config=sdk().types.LogConfig(type="none"),
             **({"nano_cpus": int(cpus * 1e9)} if cpus else {}), **memory,
             **({"cpuset_cpus": spec.cpu_set} if spec.cpu_set else {}),
         )  # fmt: skip
-
-
-def _sdk() -> Any:
-    import docker  # type: ignore[import-untyped]  # noqa: PLC0415 - costs 0.1 s; the SDK ships no types
-
-    return docker
 
 
 def _bind(bound: Bound, *, writable: bool) -> str:
@@ -243,7 +236,7 @@ def _knock(endpoint: str) -> None:
     if endpoint.startswith("unix://") or not endpoint:
         with socket.socket(socket.AF_UNIX) as door:
             door.settimeout(_QUICK_S)
-            door.connect(endpoint.removeprefix("unix://") or _DEFAULT_SOCKET)
+            door.connect(endpoint.removeprefix("unix://") or DEFAULT_SOCKET)
 
 
 def _unix_time(text: str) -> int:
@@ -257,57 +250,3 @@ def _not_pulled(reference: str, reason: str) -> ToolchainUnavailable:
         f"the image {reference} is not in the engine, and no registry gives it: {reason.strip()[:300]}",
         next_step="check the name and the digest, log in to the registry, or load the image (`docker load`)",
     )
-
-
-@contextlib.contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    """Let pass that something is gone, or is being removed by another run."""
-    try:
-        yield
-    except _sdk().errors.NotFound:
-        return
-    except _sdk().errors.APIError as error:
-        conflict = error.response is not None and error.response.status_code == 409  # noqa: PLR2004 - Conflict
-        if not conflict:
-            raise
-
-
-_REASONS: Final = (
-    ("no space left", DiskFull, "free some space for the engine (`docker system df`, `relbuild images prune`)"),
-    ("disk quota exceeded", DiskFull, "free some space for the engine (`docker system df`)"),
-    ("exec format error", EmulationUnavailable, "register QEMU's handlers: `ci/engine up`"),
-    ("is not running", ContainerEnded, "see the log of the cell; an image needs `sh` and `sleep` that run here"),
-    ("no such image", ToolchainUnavailable, "build it: `relbuild images build`"),
-    ("executable file not found", ToolchainUnavailable, "use an image that has `sh` and `sleep`"),
-)
-
-
-@contextlib.contextmanager
-def _translated(doing: str, *, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
-    import urllib3  # noqa: PLC0415 - what the SDK raises
-
-    try:
-        yield
-    except passing:
-        raise
-    except _sdk().errors.APIError as error:
-        said = str(error.explanation or error).strip()
-        kind, next_step = next(
-            ((kind, step) for words, kind, step in _REASONS if words in said.lower()), (EngineUnavailable, "")
-        )
-        raise kind(f"{doing}: the engine says: {said[:500]}", next_step=next_step or _NEXT_ENGINE) from error
-    # What requests raises is an OSError, too.
-    except (_sdk().errors.DockerException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise EngineUnavailable(f"no container engine answers at {_place()} ({_first_line(error)})",
-                                next_step=_NEXT_ENGINE) from error  # fmt: skip
-
-
-def _place() -> str:
-    return os.environ.get("DOCKER_HOST") or _DEFAULT_SOCKET
-
-
-def _first_line(error: BaseException) -> str:
-    """Give the innermost cause in a line: what wraps it only repeats that the engine was asked."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

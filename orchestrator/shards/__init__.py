@@ -4,4 +4,5 @@ plan_file.py  what one machine decided        shard_file.py  what another one bu
 write.py      a report -> a signed shard      read.py        a folder -> a shard whose every byte held
 drift.py      what may not differ             merge.py       plan and shards -> the report of one run
 meeting.py    a folder or a bucket where shards meet
+basis.py      what plans and shards say in the same words
 """

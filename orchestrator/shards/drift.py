@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from builders.names import escaped
 from orchestrator import __version__
 from orchestrator.errors import (
     CommitDrift,
@@ -15,9 +16,12 @@ from orchestrator.errors import (
     ToolchainDrift,
 )
 from orchestrator.model import Plan
-from orchestrator.shards.plan_file import PlanFile, Way
+from orchestrator.shards.basis import Way
+from orchestrator.shards.plan_file import PlanFile
 from orchestrator.shards.shard_file import Shard
 
+_NAMED = 5
+"""So many changed files are named."""
 _SAME_COMMIT = "check the plan's commit out there, with nothing changed, or plan again"
 
 
@@ -30,10 +34,13 @@ class Stand:
     config_sha256: str
     commit: str
     dirty: bool
+    changed: tuple[str, ...] = ()
+    """What makes it dirty, where that can be told."""
 
     @classmethod
-    def here(cls, *, commit: str, dirty: bool, config_sha256: str) -> "Stand":
-        return cls(place="this machine", program=__version__, config_sha256=config_sha256, commit=commit, dirty=dirty)
+    def here(cls, *, commit: str, dirty: bool, config_sha256: str, changed: tuple[str, ...] = ()) -> "Stand":
+        return cls(place="this machine", program=__version__, config_sha256=config_sha256, commit=commit, dirty=dirty,
+                   changed=changed)  # fmt: skip
 
     @classmethod
     def of_shard(cls, shard: Shard) -> "Stand":
@@ -60,13 +67,20 @@ def _differences(planned: PlanFile, stand: Stand) -> Iterator[ShardError]:
         )
     if stand.dirty != planned.dirty:
         clean, changed = (stand.place, "the plan's tree") if planned.dirty else ("the plan's tree", stand.place)
-        yield DirtyDrift(f"{changed} has files that no commit holds, and {clean} has not", next_step=_SAME_COMMIT)
+        yield DirtyDrift(f"{changed} has files that no commit holds{_named(stand.changed)}, and {clean} has not",
+                         next_step=_SAME_COMMIT)  # fmt: skip
     if stand.config_sha256 != planned.config_sha256:
         yield ConfigDrift(
             f"{stand.place} has another matrix.toml (sha256 {stand.config_sha256[:12]}...) than the plan "
             f"({planned.config_sha256[:12]}...)",
             next_step=_SAME_COMMIT,
         )
+
+
+def _named(changed: tuple[str, ...]) -> str:
+    shown = ", ".join(escaped(name) for name in changed[:_NAMED])
+    more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+    return f" ({shown}{more})" if changed else ""
 
 
 def refuse_other_plan(planned: PlanFile, shard: Shard) -> None:
@@ -94,8 +108,7 @@ def cells_here(plan: Plan, host: str) -> Iterator[FoundCell]:
     """Give the cells as this machine would build them."""
     for planned in plan.cells:
         cell = planned.cell
-        way = Way(key=cell.key, placement=cell.placement, builder=cell.builder, toolchain=cell.toolchain)
-        yield FoundCell(place="this machine", id=cell.id, host=host, source=cell.source.digest, way=way)
+        yield FoundCell(place="this machine", id=cell.id, host=host, source=cell.source.digest, way=Way.of(cell))
 
 
 def cells_of_shard(shard: Shard) -> Iterator[FoundCell]:

@@ -10,8 +10,9 @@ from builders.errors import CellError, RelbuildError
 from builders.model import Cell, Material
 from orchestrator.errors import CellMissing, CellTwice, ConfigDrift, ShardTampered
 from orchestrator.model import BuildReport, Built, CellResult, Failed, Plan, Skipped
+from orchestrator.shards.basis import Way
 from orchestrator.shards.drift import Stand, cells_of_shard, refuse_other_cells, refuse_other_plan, refuse_other_stand
-from orchestrator.shards.plan_file import FiledCell, PlanFile, Way
+from orchestrator.shards.plan_file import FiledCell, PlanFile
 from orchestrator.shards.read import ReadShard
 from orchestrator.shards.shard_file import ShardCell, documents_folder, files_folder
 

@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from builders.model import Cell, CellKey, Digest, Placement, SourceTree, Toolchain
+from builders.model import Digest, SourceTree
 from builders.names import escaped
 from builders.targets import Target
 from orchestrator import __version__
 from orchestrator.canonical import Json
 from orchestrator.errors import PlanInvalid
 from orchestrator.model import CacheState, LeftOut, Plan, PlannedCell
+from orchestrator.shards.basis import BASIS, NAME, WAY, Basis, Way, basis_json, basis_of, seconds, way_json, way_of
 from orchestrator.verify.json_strict import (
-    SHA256,
+    DIGEST,
     BadJson,
     boolean,
     check,
     exactly,
-    integer,
     list_of,
     optional,
     parse,
@@ -33,16 +33,6 @@ from orchestrator.verify.json_strict import (
 SCHEMA: Final = "relbuild/plan/v1"
 _MAX_BYTES: Final = 64 << 20
 _MOST_CELLS: Final = 100_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
-    """How a cell is built, as one machine decided."""
-
-    key: CellKey
-    placement: Placement
-    builder: str
-    toolchain: Toolchain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,19 +63,10 @@ class Elsewhere:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanFile:
-    """A plan that was read. `sha256` is that of the file; `program` is the version of relbuild that decided."""
+class PlanFile(Basis):
+    """A plan that was read. `sha256` is that of the file."""
 
     sha256: str
-    program: str
-    config_sha256: str
-    project: str
-    version: str
-    commit: str
-    dirty: bool
-    epoch: int
-    host: str
-    engine: str
     cells: Mapping[str, FiledCell]
     """By id, in the plan's order."""
     left_out: tuple[LeftOut, ...]
@@ -93,17 +74,13 @@ class PlanFile:
 
 def plan_json(plan: Plan, elsewhere: Sequence[Elsewhere] = (), *, host: Target, config_sha256: str) -> dict[str, Json]:
     """Give a plan as JSON. `host` is the machine that decided; what is cached and what it may take are its own."""
+    basis = Basis(
+        program=__version__, config_sha256=config_sha256, project=plan.project, version=plan.version,
+        commit=plan.commit, dirty=plan.dirty, epoch=plan.epoch, engine=plan.engine, host=host.name,
+    )  # fmt: skip
     return {
         "schema": SCHEMA,
-        "program": __version__,
-        "config": config_sha256,
-        "project": plan.project,
-        "version": plan.version,
-        "commit": plan.commit,
-        "dirty": plan.dirty,
-        "epoch": plan.epoch,
-        "host": host.name,
-        "engine": plan.engine,
+        **basis_json(basis),
         "engine_reason": plan.engine_reason,
         "cells": [*(_cell_json(each, host) for each in plan.cells), *map(_elsewhere_json, elsewhere)],
         "left_out": [
@@ -139,46 +116,26 @@ def config_digest(path: Path) -> str:
 # --- JSON --------------------------------------------------------------------------------------------------------
 
 
-def seconds(value: object, where: str) -> None:
-    """Look at a time span: a number of seconds, zero or more."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise BadJson(f"has no number of seconds at {where}")
-
-
-_NAME = text(r"[^\x00-\x1f]{1,300}", "name")
 _WORDS = text(r"[^\x00]{0,4000}", "text")
-_DIGEST = text(r"sha256:[0-9a-f]{64}", "digest")
-TOOLCHAIN = record({"name": _NAME, "identity": _DIGEST, "description": _WORDS, "isolation": _WORDS})
 _CELL = record(
     {
-        "id": _NAME,
-        "product": _NAME,
-        "target": _NAME,
-        "host": _NAME,
-        "key": optional(SHA256),
-        "placement": optional(exactly(*(placement.value for placement in Placement))),
+        "id": NAME,
+        "product": NAME,
+        "target": NAME,
+        "host": NAME,
+        **{name: optional(shape) for name, shape in WAY.items()},
         "reason": _WORDS,
-        "builder": optional(_NAME),
-        "toolchain": optional(TOOLCHAIN),
-        "source": record({"origin": _WORDS, "digest": _DIGEST}),
+        "source": record({"origin": _WORDS, "digest": DIGEST}),
         "cached": boolean,
         "estimate_s": optional(seconds),
         "required": boolean,
     }
 )
-_GAP = record({"product": _NAME, "target": _NAME, "reason": _WORDS, "next_step": _WORDS, "required": boolean})
+_GAP = record({"product": NAME, "target": NAME, "reason": _WORDS, "next_step": _WORDS, "required": boolean})
 _PLAN = record(
     {
         "schema": exactly(SCHEMA),
-        "program": _NAME,
-        "config": SHA256,
-        "project": _NAME,
-        "version": _NAME,
-        "commit": text(r"[0-9a-f]{0,64}", "commit"),
-        "dirty": boolean,
-        "epoch": integer,
-        "host": _NAME,
-        "engine": _NAME,
+        **BASIS,
         "engine_reason": _WORDS,
         "cells": list_of(_CELL, most=_MOST_CELLS),
         "left_out": list_of(_GAP, most=_MOST_CELLS),
@@ -193,11 +150,8 @@ def _cell_json(planned: PlannedCell, host: Target) -> dict[str, Json]:
         "product": cell.product,
         "target": cell.target.name,
         "host": host.name,
-        "key": cell.key,
-        "placement": cell.placement.value,
+        **way_json(Way.of(cell)),
         "reason": cell.reason,
-        "builder": cell.builder,
-        "toolchain": toolchain_json(cell),
         "source": {"origin": cell.source.origin, "digest": cell.source.digest},
         "cached": planned.cache is CacheState.HIT,
         "estimate_s": planned.estimate_s,
@@ -211,25 +165,13 @@ def _elsewhere_json(each: Elsewhere) -> dict[str, Json]:
         "product": each.product,
         "target": each.target,
         "host": each.host.name,
-        "key": None,
-        "placement": None,
+        **dict.fromkeys(WAY),
         "reason": f"decided on a machine that is {each.host.name}",
-        "builder": None,
-        "toolchain": None,
         "source": {"origin": each.source.origin, "digest": each.source.digest},
         "cached": False,
         "estimate_s": None,
         "required": each.required,
     }
-
-
-def toolchain_json(cell: Cell) -> dict[str, Json]:
-    """Give what compiles a cell, as plans name it."""
-    toolchain = cell.toolchain
-    return {
-        "name": toolchain.name, "identity": toolchain.identity, "description": toolchain.description,
-        "isolation": toolchain.isolation,
-    }  # fmt: skip
 
 
 def _plan(data: bytes, value: Mapping[str, Any]) -> PlanFile:
@@ -239,9 +181,7 @@ def _plan(data: bytes, value: Mapping[str, Any]) -> PlanFile:
             raise BadJson(f"names the cell {escaped(entry['id'])} twice, or wrongly")
         cells[entry["id"]] = _cell(entry)
     return PlanFile(
-        sha256=hashlib.sha256(data).hexdigest(), program=value["program"], config_sha256=value["config"],
-        project=value["project"], version=value["version"], commit=value["commit"], dirty=value["dirty"],
-        epoch=value["epoch"], host=value["host"], engine=value["engine"], cells=cells,
+        **basis_of(value), sha256=hashlib.sha256(data).hexdigest(), cells=cells,
         left_out=tuple(LeftOut(**gap) for gap in value["left_out"]),
     )  # fmt: skip
 
@@ -254,12 +194,9 @@ def _cell(entry: Mapping[str, Any]) -> FiledCell:
 
 
 def _way(entry: Mapping[str, Any]) -> Way | None:
-    parts = [entry[name] for name in ("key", "placement", "builder", "toolchain")]
+    parts = [entry[name] for name in WAY]
     if all(part is None for part in parts):
         return None
     if any(part is None for part in parts):
         raise BadJson(f"says of the cell {escaped(entry['id'])} only half of how it is built")
-    return Way(
-        key=CellKey(entry["key"]), placement=Placement(entry["placement"]), builder=entry["builder"],
-        toolchain=Toolchain(**entry["toolchain"]),
-    )  # fmt: skip
+    return way_of(entry)

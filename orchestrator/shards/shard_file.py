@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Final
 
-from builders.model import BuiltFile, CellKey, Material, Placement, SmokeHow, SmokeResult, SmokeRun, Toolchain
+from builders.model import BuiltFile, Material, SmokeHow, SmokeResult, SmokeRun
 from builders.names import escaped, unsafe_reason
 from orchestrator.canonical import Json
 from orchestrator.model import Finding, Verdict
-from orchestrator.shards.plan_file import TOOLCHAIN, Way, seconds
+from orchestrator.shards.basis import BASIS, NAME, WAY, Basis, Way, basis_json, basis_of, seconds, way_json, way_of
 from orchestrator.verify.json_strict import (
+    DIGEST,
     SHA256,
+    SHA512,
     BadJson,
     Shape,
     boolean,
@@ -68,20 +70,11 @@ class Absent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
+class Shard(Basis):
     """What a machine built. `plan` is the SHA-256 of the plan.json that it was given."""
 
     id: str
     plan: str
-    program: str
-    config_sha256: str
-    project: str
-    version: str
-    commit: str
-    dirty: bool
-    epoch: int
-    engine: str
-    host: str
     cells: tuple[ShardCell, ...]
     absent: tuple[Absent, ...]
     listed: tuple[Listed, ...]
@@ -93,15 +86,7 @@ def shard_json(shard: Shard) -> dict[str, Json]:
         "schema": SCHEMA,
         "id": shard.id,
         "plan": shard.plan,
-        "program": shard.program,
-        "config": shard.config_sha256,
-        "project": shard.project,
-        "version": shard.version,
-        "commit": shard.commit,
-        "dirty": shard.dirty,
-        "epoch": shard.epoch,
-        "engine": shard.engine,
-        "host": shard.host,
+        **basis_json(shard),
         "cells": [_cell_json(cell) for cell in shard.cells],
         "absent": [{"id": each.id, "why": each.why} for each in shard.absent],
         "files": [{"path": str(each.path), "size": each.size_bytes, "sha256": each.sha256} for each in shard.listed],
@@ -118,9 +103,7 @@ def parse_shard(data: bytes) -> Shard:
         raise BadJson("lists a file twice")
     cells = tuple(_cell(entry) for entry in value["cells"])
     shard = Shard(
-        id=value["id"], plan=value["plan"], program=value["program"], config_sha256=value["config"],
-        project=value["project"], version=value["version"], commit=value["commit"], dirty=value["dirty"],
-        epoch=value["epoch"], engine=value["engine"], host=value["host"], cells=cells, listed=listed,
+        **basis_of(value), id=value["id"], plan=value["plan"], cells=cells, listed=listed,
         absent=tuple(Absent(id=each["id"], why=each["why"]) for each in value["absent"]),
     )  # fmt: skip
     _refuse_loose_ends(shard)
@@ -148,10 +131,7 @@ def log_file(cell_folder: str) -> PurePosixPath:
 def _cell_json(cell: ShardCell) -> dict[str, Json]:
     return {
         "id": cell.id,
-        "key": cell.way.key,
-        "placement": cell.way.placement.value,
-        "builder": cell.way.builder,
-        "toolchain": dataclasses.asdict(cell.way.toolchain),
+        **way_json(cell.way),
         "source": cell.source,
         "folder": cell.folder,
         "files": [
@@ -184,15 +164,11 @@ def _exit(value: object, where: str) -> None:
         raise BadJson(f"has no exit code at {where}")
 
 
-_NAME = text(r"[^\x00-\x1f]{1,300}", "name")
 _WORDS = text(r"[^\x00]{0,20000}", "text")
-_DIGEST = text(r"sha256:[0-9a-f]{64}", "digest")
 _FOLDER = text(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}", "folder name")
-_FILE = record({"path": _WORDS, "size": integer, "sha256": SHA256, "sha512": text(r"[0-9a-f]{128}", "SHA-512"),
-                "executable": boolean})  # fmt: skip
-_FINDING = record(
-    {"path": _WORDS, "rule": _NAME, "text": _WORDS, "verdict": exactly(*(each.value for each in Verdict))}
-)
+_LISTED: dict[str, Shape] = {"path": _WORDS, "size": integer, "sha256": SHA256}
+_FILE = record({**_LISTED, "sha512": SHA512, "executable": boolean})
+_FINDING = record({"path": _WORDS, "rule": NAME, "text": _WORDS, "verdict": exactly(*(each.value for each in Verdict))})
 _SMOKE: dict[str, Shape] = {
     "how": exactly(*(each.value for each in SmokeHow)), "tests": integer, "note": _WORDS,
     "runs": list_of(record({"run": list_of(_WORDS, least=1, most=_MOST), "exit": _exit, "stdout_sha256": SHA256})),
@@ -203,12 +179,9 @@ _MATERIAL = record(
 )
 _CELL = record(
     {
-        "id": _NAME,
-        "key": SHA256,
-        "placement": exactly(*(placement.value for placement in Placement)),
-        "builder": _NAME,
-        "toolchain": TOOLCHAIN,
-        "source": _DIGEST,
+        "id": NAME,
+        **WAY,
+        "source": DIGEST,
         "folder": _FOLDER,
         "files": list_of(_FILE, least=1, most=_MOST),
         "documents": list_of(_FOLDER, most=_MOST),
@@ -223,29 +196,17 @@ _SHARD = record(
         "schema": exactly(SCHEMA),
         "id": _FOLDER,
         "plan": SHA256,
-        "program": _NAME,
-        "config": SHA256,
-        "project": _NAME,
-        "version": _NAME,
-        "commit": text(r"[0-9a-f]{0,64}", "commit"),
-        "dirty": boolean,
-        "epoch": integer,
-        "engine": _NAME,
-        "host": _NAME,
+        **BASIS,
         "cells": list_of(_CELL, most=_MOST),
-        "absent": list_of(record({"id": _NAME, "why": _NAME}), most=_MOST),
-        "files": list_of(record({"path": _WORDS, "size": integer, "sha256": SHA256}), most=_MOST),
+        "absent": list_of(record({"id": NAME, "why": NAME}), most=_MOST),
+        "files": list_of(record(_LISTED), most=_MOST),
     }
 )
 
 
 def _cell(entry: Mapping[str, Any]) -> ShardCell:
-    way = Way(
-        key=CellKey(entry["key"]), placement=Placement(entry["placement"]), builder=entry["builder"],
-        toolchain=Toolchain(**entry["toolchain"]),
-    )  # fmt: skip
     return ShardCell(
-        id=entry["id"], way=way, source=entry["source"],
+        id=entry["id"], way=way_of(entry), source=entry["source"],
         folder=entry["folder"], files=tuple(_file(each) for each in entry["files"]),
         documents=tuple(entry["documents"]), findings=tuple(_finding(each) for each in entry["findings"]),
         smoke=_smoke(entry["smoke"]),

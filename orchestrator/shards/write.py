@@ -15,7 +15,8 @@ from orchestrator.canonical import canonical_json
 from orchestrator.errors import ShardError
 from orchestrator.folder_swap import new_folder
 from orchestrator.model import BuildReport, Built, CellResult, Failed, Skipped
-from orchestrator.shards.plan_file import PlanFile, Way
+from orchestrator.shards.basis import Way
+from orchestrator.shards.plan_file import PlanFile
 from orchestrator.shards.shard_file import (
     SHARD,
     Absent,
@@ -102,9 +103,7 @@ def _shard(
 def _cell(built: Built, materials: tuple[Material, ...]) -> ShardCell:
     cell = built.cell
     return ShardCell(
-        id=cell.id,
-        way=Way(key=cell.key, placement=cell.placement, builder=cell.builder, toolchain=cell.toolchain),
-        source=cell.source.digest, folder=_folder(cell),
+        id=cell.id, way=Way.of(cell), source=cell.source.digest, folder=_folder(cell),
         files=built.files, documents=tuple(sorted(built.documents)), findings=built.findings, smoke=built.smoke,
         materials=materials, seconds=built.seconds,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from builders import binaries, dockerfile, targets
-from builders.engine import buildx, buildx_builder, image_builds
+from builders.engine import buildx, buildx_toolchains, image_builds
 from builders.engine.buildx_builder import BuildxBuilder
 from builders.errors import (
     BuildError,
@@ -152,7 +152,7 @@ def test_outside_images_without_a_digest_are_told(out_dir: Path) -> None:
         "FROM relbuild/base AS one\nFROM --platform=$BUILDPLATFORM debian:12 as Two\nFROM two\nfrom scratch\n"
         f"FROM alpine@sha256:{'0' * 64}\nFROM one\nFROM debian:12\n"
     )
-    assert buildx_builder.unpinned_images(dockerfile.base_images(text)) == ("debian:12",)
+    assert buildx_toolchains.unpinned_images(dockerfile.base_images(text)) == ("debian:12",)
 
 
 def test_stopping_ends_the_solve_in_the_engine_too(out_dir: Path) -> None:

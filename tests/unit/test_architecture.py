@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 HOMES = {
     "subprocess": {"builders/command.py"},
-    "docker": {"builders/engine/container.py"},
+    "docker": {"builders/engine/docker_sdk.py"},
     "python_on_whales": {"builders/engine/buildx.py"},
     "typer": {"orchestrator/cli/"},
     "rich": {"orchestrator/cli/"},
