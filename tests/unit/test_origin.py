@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -268,7 +269,9 @@ def test_an_unpacked_source_in_somebody_elses_work_tree_counts_whole(
     project: Committed, tmp_path: Path, stranger: Path
 ) -> None:
     digest, folder = tree_of(project).digest, fetched(project.release(), stranger)
-    shutil.unpack_archive(folder / f"hello_{VERSION}_source.tar.gz", stranger / "by hand", filter="data")
+    (stranger / "by hand").mkdir()
+    archive = folder / f"hello_{VERSION}_source.tar.gz"
+    subprocess.run(["tar", "-xzf", archive, "-C", stranger / "by hand"], check=True)
     (folder / f"hello_{VERSION}_source.tar.gz").unlink()
     git(stranger, "init", "-q")
     gone(project, tmp_path)
