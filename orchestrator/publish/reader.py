@@ -18,6 +18,7 @@ from orchestrator.errors import (
     DigestMismatch,
     IndexInvalid,
     KeyMissing,
+    ManifestInvalid,
     PublicationError,
     VerificationError,
 )
@@ -25,12 +26,18 @@ from orchestrator.publication import AUDIT, EventType, Index, IndexedFile, Index
 from orchestrator.publish.audit import parse_audit, require_repository
 from orchestrator.publish.index_json import written
 from orchestrator.publish.pointer import KnownIndex
+from orchestrator.publish.reader_errors import nothing_published, reader_errors
 from orchestrator.publish.seen import remember
 from orchestrator.publish.staging import read_or_none
 from orchestrator.publish.version_names import read_version
 from orchestrator.repositories.interface import Repository
+from orchestrator.verify.json_strict import BadJson
+from orchestrator.verify.manifests import read_manifest
+from orchestrator.verify.names import MANIFEST
+from orchestrator.verify.parts import about_others, refuse_unknown
 
 _CHUNK_BYTES: Final = 1 << 20
+_AGAIN: Final = "get it again; if that is no help, it was changed after it was published: do not use it"
 _SKEW: Final = timedelta(days=1)
 """How far a publisher's clock may be ahead of a reader's."""
 
@@ -47,6 +54,7 @@ class Fetched:
     notes: tuple[str, ...]
 
 
+@reader_errors()
 def fetch(
     repository: Repository,
     trust: IndexTrust,
@@ -56,16 +64,21 @@ def fetch(
     memory: Path,
     now: datetime,
     only: Collection[str] = (),
+    targets: Collection[str] = (),
     repository_id: str = "",
 ) -> Fetched:
     """Download a release into `to/<version>/`, which must not be there yet; an empty version means the latest.
 
-    `memory` is a folder that keeps the last revision seen of each repository; `only` names files of the release;
-    `repository_id` is what the repository must call itself. Raises VerificationError, PublicationError.
+    `memory` is a folder that keeps the last revision seen of each repository; `only` names files of the release,
+    `targets` asks for the artifacts for them alone, with all that verifying those takes; `repository_id` is what the
+    repository must call itself. Raises VerificationError, PublicationError, UnknownName.
     """
     index = read_index(repository, trust, memory=memory, now=now, repository_id=repository_id)
     entry = choose(index, version)
     files = _wanted(_files(repository, index, entry), only, entry.version)
+    if targets:
+        refuse_unknown(targets, entry.targets, entry.version)
+        files = _part(repository, entry.version, files, targets)
     folder = to / entry.version
     if os.path.lexists(folder):
         raise PublicationError(
@@ -82,15 +95,14 @@ def fetch(
     )  # fmt: skip
 
 
+@reader_errors()
 def read_index(
     repository: Repository, trust: IndexTrust, *, memory: Path, now: datetime, repository_id: str = ""
 ) -> Index:
     """Give the index, proven, fresh and no older than what was seen before; and remember it. Raises as fetch does."""
     index = KnownIndex(repository, trust).read().index
     if index is None:
-        raise PublicationError(
-            f"nothing is published in {repository.location}", next_step="look whether that is the right repository"
-        )
+        raise nothing_published(repository)
     if repository_id and index.repository_id != repository_id:
         raise IndexInvalid(
             f"{repository.location} is the repository {index.repository_id}, not {escaped(repository_id)}",
@@ -186,9 +198,28 @@ def _wanted(files: Sequence[IndexedFile], only: Collection[str], version: str) -
     missing = set(only) - {file.path for file in files}
     if missing:
         raise PublicationError(
-            f"{version} has no file {escaped(min(missing)[:200])}", next_step="`relbuild index show` lists them"
+            f"{version} has no file {escaped(min(missing)[:200])}",
+            next_step=f"`relbuild index show {version}` lists them",
         )
     return [file for file in files if not only or file.path in only]
+
+
+def _part(
+    repository: Repository, version: str, files: Sequence[IndexedFile], targets: Collection[str]
+) -> Sequence[IndexedFile]:  # fmt: skip
+    """Give the files without those that are about artifacts for other targets, as the manifest tells."""
+    promised = next((file.sha256 for file in files if file.path == MANIFEST), "")
+    body = read_or_none(repository, PurePosixPath(version) / MANIFEST) or b""
+    if hashlib.sha256(body).hexdigest() != promised:
+        raise DigestMismatch(f"{version}/{MANIFEST} has other bytes than the signed index promises", next_step=_AGAIN)
+    try:
+        others = about_others(read_manifest(body), targets, [file.path for file in files])
+    except BadJson as error:
+        raise ManifestInvalid(
+            f"{version}/{MANIFEST} {error}", next_step="get the release without --target, and tell its owner"
+        ) from None
+    left_out = frozenset().union(*others.values())
+    return [file for file in files if file.path not in left_out]
 
 
 def _download(repository: Repository, key: PurePosixPath, file: IndexedFile, to: Path) -> None:
@@ -201,7 +232,7 @@ def _download(repository: Repository, key: PurePosixPath, file: IndexedFile, to:
     if (found.sha256, found.size_bytes) != (file.sha256, file.size_bytes):
         raise DigestMismatch(
             f"{key} has other bytes than the signed index promises",
-            next_step="get it again; if that is no help, it was changed after it was published: do not use it",
+            next_step=_AGAIN,
         )
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Final
 
-from orchestrator.errors import DuplicateVersion, KeyMissing, KeyTaken, VerificationError
+from orchestrator.errors import DuplicateVersion, KeyMissing, KeyTaken, PublicationError, VerificationError
 from orchestrator.events import Observer
 from orchestrator.publication import AUDIT, AUDIT_SIGNATURE, INDEX, INDEX_SIGNATURES, INDEX_VIEW, IndexKeys, IndexTrust
 from orchestrator.publish.audit import parse_audit
@@ -84,6 +84,18 @@ def recover(
         claims = [found for version in _open_claims(desk) if (found := _settle_claim(desk, version))]
         refresh_view(desk)
         return RecoveryReport(found=(*areas, *claims, *_foreign(desk)))
+
+
+@seam_errors()
+def refuse_no_repository(repository: Repository) -> None:
+    """Raise PublicationError where nothing shows that anybody ever published: most likely the name is mistyped."""
+    for name in repository.names(""):
+        if name == str(INDEX) or name.endswith(AUDIT) or name.startswith(PREFIX):
+            return
+    raise PublicationError(
+        f"there is no repository in {repository.location}: neither an index, nor a claim, nor anything staged",
+        next_step="look whether that is the right place; the first publish makes a new repository",
+    )
 
 
 def recover_before(desk: Desk) -> RecoveryReport:

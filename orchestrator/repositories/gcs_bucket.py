@@ -7,7 +7,6 @@ the service says that it stored is held against MD5 (small objects) or CRC32C (l
 import base64
 import contextlib
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Final
@@ -16,54 +15,30 @@ from google.api_core import exceptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage  # type: ignore[import-untyped]  # carries no types
 
-from builders.names import escaped, shown_url
-from orchestrator.errors import KeyMissing, KeyTaken, OutcomeUnknown, RepositoryError
+from orchestrator.errors import KeyMissing, OutcomeUnknown, RepositoryError
 from orchestrator.repositories import streams
 from orchestrator.repositories.gcs_errors import answered
+from orchestrator.repositories.gcs_pace import pace_session
+from orchestrator.repositories.slow_answers import USUAL, Pace
+from orchestrator.repositories.store_bucket import StoreBucket
 
 TIMEOUT_S: Final = 60
 CHUNK_BYTES: Final = 8 << 20
 ABSENT: Final = 0  # if_generation_match=0: only where there is no object
 
 
-class GcsBucket:
+class GcsBucket(StoreBucket):
     """A bucket, or what lies below a prefix of one; the client is made when it is first needed."""
 
     def __init__(self, name: str, prefix: str, endpoint: str, connect: Callable[[], Any]) -> None:
-        self._name = name
-        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._at = f" at {shown_url(endpoint)}" if endpoint else ""
-        self._connect = connect
-        self._connected: Any = None
-        self._connecting = threading.Lock()
-
-    @property
-    def location(self) -> str:
-        return f"gs://{self._name}/{self.prefix}".rstrip("/") + self._at
+        super().__init__("gs", name, prefix, endpoint, connect=lambda: connect().bucket(name), answered=answered)
 
     @property
     def bucket(self) -> Any:
-        with self._connecting:
-            if self._connected is None:
-                with self.answered(PurePosixPath()):
-                    self._connected = self._connect().bucket(self._name)
-            return self._connected
+        return self.connected
 
     def blob(self, key: PurePosixPath) -> Any:
         return self.bucket.blob(self.key(key))
-
-    def key(self, key: PurePosixPath) -> str:
-        return f"{self.prefix}{key.as_posix()}"
-
-    def shown(self, key: PurePosixPath) -> str:
-        """Name an object, and the server where it is not Google's, for people."""
-        return escaped(f"gs://{self._name}/{self.key(key) if key.parts else self.prefix}") + self._at
-
-    def answered(self, key: PurePosixPath) -> contextlib.AbstractContextManager[None]:
-        return answered(self.shown(key))
-
-    def taken(self, key: PurePosixPath) -> KeyTaken:
-        return KeyTaken(f"{self.shown(key)} is there already", next_step="choose another version: nothing is replaced")
 
     def names(self, start: str) -> set[str]:
         """Give the first segments of all keys that begin with `start`."""
@@ -161,8 +136,14 @@ class GcsBucket:
             self.blob(key).delete(timeout=TIMEOUT_S, retry=None)
 
 
-def client(endpoint: str) -> Any:
+def client(endpoint: str, pace: Pace = USUAL) -> Any:
     """Give a client; credentials come from the environment, and servers other than Google's are asked without."""
+    made = _client_of(endpoint)
+    pace_session(made._http, pace)  # noqa: SLF001  (the client has no other way to its session)
+    return made
+
+
+def _client_of(endpoint: str) -> Any:
     if not endpoint:
         return storage.Client()
     return storage.Client(

@@ -2,61 +2,35 @@
 
 import base64
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Final
 
-from builders.names import escaped, shown_url
-from orchestrator.errors import KeyTaken, OutcomeUnknown, RepositoryError
+from builders.names import escaped
+from orchestrator.errors import OutcomeUnknown, RepositoryError
 from orchestrator.repositories import streams
 from orchestrator.repositories.interface import Entry, PointerToken
 from orchestrator.repositories.s3_errors import answered
+from orchestrator.repositories.store_bucket import StoreBucket
 
 CREATE: Final[Mapping[str, str]] = {"IfNoneMatch": "*"}
 """The condition of a write that must not replace anything."""
 _DELETE_BATCH: Final = 1000
 
 
-class Bucket:
+class Bucket(StoreBucket):
     """A bucket, or what lies below a prefix of one; the client is made when it is first needed."""
 
     def __init__(self, name: str, prefix: str, endpoint: str, connect: Callable[[], Any]) -> None:
-        self.name = name
-        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._at = f" at {shown_url(endpoint)}" if endpoint else ""
-        self._connect = connect
-        self._connected: Any = None
-        self._connecting = threading.Lock()
-
-    @property
-    def location(self) -> str:
-        return f"s3://{self.name}/{self.prefix}".rstrip("/") + self._at
+        super().__init__("s3", name, prefix, endpoint, connect=connect, answered=answered)
 
     @property
     def client(self) -> Any:
-        with self._connecting:
-            if self._connected is None:
-                with answered(self.location):
-                    self._connected = self._connect()
-            return self._connected
-
-    def key(self, key: PurePosixPath) -> str:
-        return f"{self.prefix}{key.as_posix()}"
+        return self.connected
 
     def place(self, key: PurePosixPath) -> dict[str, str]:
         """Name an object as every request does."""
         return {"Bucket": self.name, "Key": self.key(key)}
-
-    def shown(self, key: PurePosixPath) -> str:
-        """Name an object, and the server where it is not Amazon's, for people."""
-        return escaped(f"s3://{self.name}/{self.key(key) if key.parts else self.prefix}") + self._at
-
-    def answered(self, key: PurePosixPath) -> contextlib.AbstractContextManager[None]:
-        return answered(self.shown(key))
-
-    def taken(self, key: PurePosixPath) -> KeyTaken:
-        return KeyTaken(f"{self.shown(key)} is there already", next_step="choose another version: nothing is replaced")
 
     # --- objects ----------------------------------------------------------------------------------------------------
 

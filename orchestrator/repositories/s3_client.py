@@ -13,6 +13,7 @@ from botocore.config import Config  # type: ignore[import-untyped]  # nor does t
 
 from builders.names import escaped, shown_url
 from orchestrator.errors import RepositoryError
+from orchestrator.repositories.slow_answers import USUAL, Pace, paced
 
 THREADS: Final = 8
 _POOL: Final = 40  # as many connections as threads ever ask, those of large objects included
@@ -23,7 +24,7 @@ _ASK_FIRST_BYTES: Final = 1 << 20
 """From this size on the server is asked before the body is sent: it may refuse, and then hangs up in the middle."""
 
 
-def client(endpoint: str, region: str) -> Any:
+def client(endpoint: str, region: str, pace: Pace = USUAL) -> Any:
     """Give a client that asks once; credentials come from where boto3 looks for them."""
     session = botocore.session.Session()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
@@ -50,6 +51,8 @@ def client(endpoint: str, region: str) -> Any:
             next_step="write https://HOST or http://HOST:PORT",
         ) from error
     made.meta.events.register_last("before-call.s3", _send_at_once)
+    pools = made._endpoint.http_session._pool_classes_by_scheme  # noqa: SLF001  (botocore has no setting for it)
+    pools.update(paced(pools, pace))
     return made
 
 

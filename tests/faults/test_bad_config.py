@@ -140,7 +140,7 @@ RULES = (
     Bad("bad recipient", BASE + "[signing]\ntrust = 't'\nsigners = [{ key_file = 'k' }]\n"
         "encryption = { recipients = ['age1x'] }\n", NEXT + 3, "an age recipient"),
     Bad("no audit key", BASE + "[repository]\npath = 'r'\n", NEXT, "repository.audit_key: this key is missing"),
-    Bad("no place", BASE + "[repository]\nkind = 's3'\naudit_key = 'k'\n", NEXT, "a s3 repository needs this key"),
+    Bad("no place", BASE + "[repository]\nkind = 's3'\naudit_key = 'k'\n", NEXT, "an S3 repository needs this key"),
     Bad("nobody signs", BASE + "[repository]\npath = 'r'\naudit_key = 'k'\n", NEXT, "there is no [signing]"),
     Bad("array of products", '[project]\nname = "x"\n[[products]]\nrecipe = "go"\n', 3,
         "it must be a table, not a list"),

@@ -11,27 +11,35 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from builders.errors import RelbuildError
-from orchestrator.publication import PublicationState
+from orchestrator.errors import IndexReplayed
+from orchestrator.publication import Index, PublicationState
+from orchestrator.publish import pointer
 from orchestrator.publish.desk import state_of
+from orchestrator.publish.seen import remember
 from orchestrator.repositories.interface import Repository
+from orchestrator.repositories.slow_answers import Pace
 from orchestrator.trust import VerifiedRelease
 from tests import object_stores
 from tests.faults.buckets import S3Place
 from tests.faults.invariants import Witness
-from tests.faults.publisher_program import OneByOne, make_release, publish, recovered
-from tests.faulty_network import ANSWERS, CUTS, Proxy, proxy_before
+from tests.faults.publisher_program import KEYS, OneByOne, make_release, publish, recovered
+from tests.faulty_network import ANSWERS, CUTS, Cache, Proxy, proxy_before
 
 FULL = os.environ.get("RELBUILD_FAULTS") == "full"
 DECIDING = ("fate", "1.1.0.audit.json", "1.1.0.audit.sig", ".sigstore.json", "index.json")
 SPREAD = 3
-KINDS = (*ANSWERS, *CUTS, "flip", "slow", "hung")
+KINDS = (*ANSWERS, *CUTS, "flip", "slow", "hung", "drip")
 PATIENT_S, SHORT_S = 30.0, 0.4
-"""How long a silent server is waited for here, the second where it is silent by design. The product waits a minute."""
+"""How long a silent server is waited for here, the second where it is silent by design. The product waits a minute.
+
+An answer that comes byte by byte is given up as soon; the product takes five minutes.
+"""
 
 
 @dataclass
@@ -70,7 +78,7 @@ class Scene:
         if (url, timeout_s) not in self.clients:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(s3_client, "_READ_TIMEOUT_S", timeout_s)
-                self.clients[url, timeout_s] = s3_client.client(url, "")
+                self.clients[url, timeout_s] = s3_client.client(url, "", Pace(grace_s=timeout_s))
         return self.clients[url, timeout_s]
 
     def points(self, kind: str) -> list[int]:
@@ -131,7 +139,7 @@ def attempt(repository: Repository, release: VerifiedRelease) -> Said:
 def spoiled(scene: Scene, kind: str, at: int, *, lasting: bool) -> Said:
     """Publish over the failing network, and hold what is there against what was said, before and after recovery."""
     place, witness = scene.fresh()
-    timeout_s = (SHORT_S / 2 if lasting else SHORT_S) if kind == "hung" else PATIENT_S
+    timeout_s = (SHORT_S / 2 if lasting else SHORT_S) if kind in {"hung", "drip"} else PATIENT_S
     repository = scene.disturbed(place, attempts=2 if lasting else 6, timeout_s=timeout_s)
     scene.proxy.begin(kind, at, lasting=lasting)
     said = attempt(repository, scene.release)
@@ -202,6 +210,59 @@ def test_a_publisher_that_waits_for_a_silent_store_holds_nobody_up(scene: Scene)
         witness.acknowledge("1.1.0", said.audit_sha256)
         witness.settled(place.files())
     print(f"waited at {len(chosen)} of {len(scene.requests)} requests")
+
+
+@pytest.mark.fault(42)
+@pytest.mark.parametrize("uses", [3, 1000])
+def test_a_cache_that_gives_an_old_index_again(scene: Scene, uses: int) -> None:
+    """Others publish meanwhile. What the cache gives leads to no swap; in the end it is out, or said to be claimed."""
+    place, witness = scene.fresh()
+    cache = scene.proxy.cache = Cache("/index.json$", uses)
+    scene.proxy.begin("none", 0)
+    try:
+        behind = scene.disturbed(place, attempts=6)
+        assert behind.read_pointer(PurePosixPath("index.json"))
+        witness.acknowledge("1.2.0", publish(place.repository(), scene.other).audit_sha256)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pointer, "_TRIES", 12)
+            said = attempt(behind, scene.release)
+    finally:
+        scene.proxy.cache = None
+    assert cache.served >= 3
+    witness.look(place.files())
+    if uses == 3:
+        assert said.state is PublicationState.PUBLISHED, said
+        witness.acknowledge("1.1.0", said.audit_sha256)
+    else:
+        assert said.state is PublicationState.CLAIMED, said
+        assert "changed by others" in said.error
+        assert "1.1.0" not in witness.listed
+    recovered(place.repository())
+    witness.settled(place.files())
+    assert {"1.0.0", "1.1.0", "1.2.0"} <= set(witness.listed)
+
+
+@pytest.mark.fault(42)
+def test_a_reader_behind_such_a_cache_refuses_what_is_older_than_it_saw(scene: Scene, tmp_path: Path) -> None:
+    place, _ = scene.fresh()
+    scene.proxy.begin("none", 0)
+    behind = scene.disturbed(place, attempts=6)
+    scene.proxy.cache = Cache("/index.json$", 1000)
+    try:
+        remember(_index_of(behind), "there", tmp_path)
+        publish(place.repository(), scene.other)
+        assert _index_of(behind).revision == 1, "the cache still gives the old one, which nothing tells from a new one"
+        remember(_index_of(place.repository()), "there", tmp_path)
+        with pytest.raises(IndexReplayed, match="a rollback"):
+            remember(_index_of(behind), "there", tmp_path)
+    finally:
+        scene.proxy.cache = None
+
+
+def _index_of(repository: Repository) -> Index:
+    index = pointer.KnownIndex(repository, KEYS).read().index
+    assert index is not None
+    return index
 
 
 @pytest.mark.fault(31)

@@ -88,6 +88,7 @@ def test_31_a_validation_that_says_nothing(shop: Shop, made: MadeRelease) -> Non
     refused(shop, publish(shop), 31, "validation said nothing: WaiverInvalid")
 
 
+@pytest.mark.fault(75)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
