@@ -17,17 +17,9 @@ from orchestrator.errors import (
 )
 from orchestrator.policy_evidence import PolicyEvidence, PublishedArtifact
 from orchestrator.publication import PolicyMode, RuleOutcome
+from orchestrator.publishing_rules import Waiver
 
 # --- the policy --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Waiver:
-    """One rule that somebody lifts for one release, and why."""
-
-    rule: str
-    reason: str
-    by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +31,8 @@ class PublicationPolicy:
     approvals: int = 1
     """How many different people must approve, where that rule is on."""
     waivers: tuple[Waiver, ...] = ()
+    not_asked: tuple[tuple[str, str], ...] = ()
+    """Usual rules that are off, each with the reason: reports and audits tell."""
 
     STRICT: ClassVar["PublicationPolicy"]
     LENIENT: ClassVar["PublicationPolicy"]
@@ -50,6 +44,10 @@ class PublicationPolicy:
     def without(self, *rules: str) -> "PublicationPolicy":
         """Turn rules off; immutability stays on."""
         return dataclasses.replace(self, rules=tuple(rule for rule in self.rules if rule not in rules))
+
+    def unasked(self, rule: str, why: str) -> "PublicationPolicy":
+        """Turn a rule off, and let every judgement say so."""
+        return dataclasses.replace(self.without(rule), not_asked=(*self.not_asked, (rule, why)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +97,23 @@ def enforce(policy: PublicationPolicy, evidence: PolicyEvidence, rules: Mapping[
     outcomes = tuple(_outcome(name, known, policy, evidence) for name in names)
     outcomes += tuple(_idle_waiver(waiver) for waiver in policy.waivers if waiver.rule not in names)
     broken = [outcome for outcome in outcomes if not outcome.passed]
+    # What nobody looked at did not pass, and does not stop.
+    silent = {rule: f"{_NOT_ASKED}: {why}" for rule, why in policy.not_asked if rule not in names}
     return Judgement(
-        outcomes=outcomes,
-        warnings=tuple(f"{each.rule}: {each.text} (waived: {each.waived})" for each in broken if each.waived),
+        outcomes=(
+            *outcomes,
+            *(RuleOutcome(rule=each, passed=False, text=why, waived=_NOT_ASKED) for each, why in silent.items()),
+        ),
+        warnings=(
+            *(f"{each.rule}: {each.text} (waived: {each.waived})" for each in broken if each.waived),
+            *(f"{rule} was {why}" for rule, why in silent.items()),
+        ),
         errors=tuple(f"{each.rule}: {each.text}" for each in broken if not each.waived),
     )
 
 
-_WAY_OUT: Final = "mend them; or name a waiver with its reason in the policy, if you may"
+_NOT_ASKED: Final = "not asked for"
+_WAY_OUT: Final = "mend them; or add a waiver with its reason by [[repository.waivers]], if you may"
 _NO_WAIVER: Final = "a version that is taken stays so, and no waiver lifts that: publish under the next number"
 
 
@@ -252,7 +259,9 @@ def _approved(policy: PublicationPolicy, evidence: PolicyEvidence) -> Verdict:
     others = sum(each.subject != evidence.subject for each in evidence.approvals)
     if len(people) < max(policy.approvals, 1):
         hint = f"; {others} are for other bytes" if others else ""
-        return Broken(text=f"approved by {len(people)}, and {max(policy.approvals, 1)} must{hint}")
+        return Broken(
+            text=f"approved by {len(people)}, and {max(policy.approvals, 1)} must{hint}; see `relbuild approve`"
+        )
     return Held(text=f"approved by {', '.join(sorted(people))}")
 
 

@@ -13,7 +13,7 @@ from orchestrator.errors import MetadataMissing, VerificationRequired
 from orchestrator.manifest import MANIFEST, DocumentKind
 from orchestrator.model import ArtifactKind, StagedRelease
 from orchestrator.policy import RULES, Broken, Held, PublicationPolicy, Rule, Verdict
-from orchestrator.policy_evidence import GateReport, PolicyEvidence, PublishedArtifact
+from orchestrator.policy_evidence import Approval, GateReport, PolicyEvidence, PublishedArtifact
 from orchestrator.staged import StagedDocument, read_documents, read_staged
 from orchestrator.trust import ARMOR, ATTESTATION, BUNDLE, ENCRYPTED, Check, VerificationResult
 from orchestrator.validation_evidence import Validation
@@ -89,7 +89,7 @@ def _unreadable(path: Path, error: OSError, kind: type[RelbuildError]) -> Never:
 def gather(
     candidate: Candidate, result: VerificationResult, *, attested: bool, taken: str, required: frozenset[str],
     validation: Validation | None, earlier: VerificationResult | None, reproduction: GateReport | None = None,
-    more: Mapping[str, GateReport] | None = None,
+    more: Mapping[str, GateReport] | None = None, approvals: tuple[Approval, ...] = (),
 ) -> PolicyEvidence:  # fmt: skip
     """Gather what the rules look at. `attested`: some trusted key can sign provenance, so that somebody must have."""
     staged = candidate.staged
@@ -121,6 +121,7 @@ def gather(
             **({"reproducibility": reproduction} if reproduction else {}),
             **(more or {}),
         },
+        approvals=approvals,
     )
 
 

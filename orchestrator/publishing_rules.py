@@ -1,8 +1,10 @@
 """What `[repository]` says: where releases are promoted to, by whose audit key, and how strictly."""
 
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 from orchestrator.signing_rules import PassphraseSource
 
@@ -11,6 +13,11 @@ class RepositoryKind(StrEnum):
     LOCAL = "local"
     S3 = "s3"
     GCS = "gcs"
+
+    @property
+    def words(self) -> str:
+        """Speak of one of them."""
+        return {"local": "a local repository", "s3": "an S3 repository", "gcs": "a GCS repository"}[self.value]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +42,32 @@ class PolicyMode(StrEnum):
     LENIENT = "lenient"
 
 
+WAIVABLE: Final = (
+    "verification", "validation", "manifest", "sbom", "provenance", "signatures", "artifact signatures", "encryption",
+    "targets", "ci", "semver", "reproducibility", "approvals",
+)  # fmt: skip
+"""The rules of a policy that a waiver may name. A version that is taken stays so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """One rule that somebody lifts for one release, and why."""
+
+    rule: str
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleWaiver:
+    """`[[repository.waivers]]`: a rule that somebody lifts, to the end of a day (UTC)."""
+
+    rule: str
+    reason: str
+    by: str
+    expires: date
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishingRules:
     """`[repository]`. `audit_key` signs audits; `repository_id` names a repository that has no index yet."""
@@ -46,3 +79,8 @@ class PublishingRules:
     mode: PolicyMode = PolicyMode.STRICT
     valid_days: int = 400
     """So long readers believe an index that nobody renews."""
+    timestamped_versions: bool = False
+    """Whether `name-YYYY-MM-DD-HHMMSS` is a version."""
+    waivers: tuple[RuleWaiver, ...] = ()
+    approvals: int = 0
+    """So many different keys must approve."""

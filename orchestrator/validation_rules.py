@@ -21,6 +21,14 @@ class AbiTool(StrEnum):
     OFF = "off"
 
 
+class BuildTime(StrEnum):
+    """Whether build times are compared: where both are on record here, always, or never."""
+
+    AUTO = "auto"
+    REQUIRE = "require"
+    OFF = "off"
+
+
 class Change(StrEnum):
     """What provenance tells of a build and `allow_changes` may let change."""
 
@@ -62,6 +70,8 @@ class ValidationRules:
     size_budget: float = 1.1
     startup_budget: float = 1.25
     build_time_budget: float = 1.5
+    build_time: BuildTime = BuildTime.AUTO
+    """Releases do not tell what their builds took, and a machine that did not build them cannot know."""
     allow_secrets: tuple[str, ...] = ()
     """Globs of files of a payload (path below its root folder) that may look like secrets."""
     osv_database: Path | None = None

@@ -15,7 +15,7 @@ from orchestrator.canonical import Json, canonical_json
 from orchestrator.ci_gate.interface import CheckRun
 from orchestrator.errors import PolicyViolation
 from orchestrator.trust import BUNDLE
-from orchestrator.verify import check_role_signature
+from orchestrator.verify import read_role_signed
 from orchestrator.verify.json_strict import (
     BadJson,
     check,
@@ -73,22 +73,20 @@ class SignedChecks:
         """Give the checks of a commit.
 
         Raises PolicyViolation where the file is missing, none, or about something else, and what
-        check_role_signature raises.
+        read_role_signed raises.
         """
         place = escaped(str(self.file))
         try:
-            with self.file.open("rb") as opened, signature_of(self.file).open("rb") as beside:
-                data, signature = opened.read(_MAX_BYTES + 1), beside.read(_MAX_BYTES + 1)
-            check_role_signature(self.file, signature, self.trust, ROLE, self.now)
+            data, _ = read_role_signed(
+                self.file, signature_of(self.file), self.trust, ROLE, self.now, most=_MAX_BYTES
+            )  # fmt: skip
             value = check(parse_canonical(data, _MAX_BYTES), _SHAPE)
-            # What was judged above is what lies there; what is read below must be the same bytes.
-            same = self.file.read_bytes() == data
         except BadJson as error:
             raise PolicyViolation(f"{place} is no list of checks: it {error}", next_step=_NEXT) from None
         except OSError as error:
             where = escaped(str(error.filename))
             raise PolicyViolation(f"{where} cannot be read: {error.strerror}", next_step=_NEXT) from None
-        if not same or (value["project"], value["commit"]) != (self.project, commit):
+        if (value["project"], value["commit"]) != (self.project, commit):
             told = f"{escaped(value['project'])} at {value['commit']}"
             raise PolicyViolation(
                 f"{place} is about {told}, not {escaped(self.project)} at {commit}", next_step=_NEXT

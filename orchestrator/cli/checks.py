@@ -1,6 +1,5 @@
 """`relbuild checks`: write which checks of a commit are green; and what the policy is told of them."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,28 +38,13 @@ def write(  # noqa: PLR0917  (options are keyword-only on the command line)
     config: options.Config = None,
 ) -> None:
     """Write which checks of a commit are green, signed: `relbuild publish` waits for it where [ci] asks for checks."""
-    import hashlib  # noqa: PLC0415  (heavy with what follows, and --help does not need it)
-
-    from orchestrator.ci_gate.signed_file import checks_json, signature_of  # noqa: PLC0415
-    from orchestrator.cli import publisher, wire  # noqa: PLC0415
-    from orchestrator.errors import SigningFailed  # noqa: PLC0415
-    from orchestrator.signing.interface import Blob  # noqa: PLC0415
-    from orchestrator.signing.openers import open_signers  # noqa: PLC0415
-    from orchestrator.signing_rules import SigningRules  # noqa: PLC0415
+    from orchestrator.ci_gate.signed_file import checks_json  # noqa: PLC0415  (heavy, and --help does not need it)
+    from orchestrator.cli import signed_files, wire  # noqa: PLC0415
 
     runs = _read(commit, check)
     name = project or wire.load_matrix(config).project.name
-    rules = SigningRules(signers=(publisher.key_signer(key, passphrase_env),), trust=Path())
-    signer = open_signers(rules, None, wire.take_passphrases(rules))[0]
-    data = checks_json(name, commit, runs)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _put(out, data)
-        signature = signer.sign(Blob(path=out, sha256=hashlib.sha256(data).hexdigest()))
-        _put(signature_of(out), signature)
-    except OSError as error:
-        raise SigningFailed(f"{out} cannot be written: {error.strerror}",
-                            next_step="name another place by --out") from error  # fmt: skip
+    signer = signed_files.open_signer(key, passphrase_env)
+    signed_files.write_signed(out, checks_json(name, commit, runs), signer)
     print(f"{out}: {len(runs)} checks of {commit}, signed by {signer.key_id}")
 
 
@@ -78,15 +62,6 @@ def _read(commit: str, given: list[str]) -> "tuple[CheckRun, ...]":
             raise typer.BadParameter(f"--check {each}: give NAME=CONCLUSION, such as tests=success")
         runs.append(CheckRun(name=name, conclusion=conclusion))
     return tuple(runs)
-
-
-def _put(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(data)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 # --- for the policy ----------------------------------------------------------------------------------------------

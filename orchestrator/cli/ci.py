@@ -36,6 +36,8 @@ def ci(
         raise typer.BadParameter("--write, --check and --diff are three things: give one")
     loaded = wire.load_matrix(config)
     job_file = files.job_file(provider.value, loaded)
+    for text in job_file.warnings:
+        print(f"warning: {text}", file=sys.stderr)
     if check:
         _check(job_file)
     elif write:

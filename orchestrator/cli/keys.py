@@ -110,7 +110,9 @@ def rotate(  # noqa: PLR0917  (options are keyword-only on the command line)
     add: Annotated[list[Path] | None, typer.Option("--add", help="A public key to count from now; repeated.")] = None,
     role: Annotated[
         str,
-        typer.Option("--role", help="What the added keys may do alone: shard, rebuild or ci; default: sign releases."),
+        typer.Option(
+            "--role", help="What the added keys may do alone: shard, rebuild, ci, approver; default: sign releases."
+        ),
     ] = "",
     retire: Annotated[
         list[str] | None, typer.Option("--retire", help="A key id that stops counting at --until; repeated.")

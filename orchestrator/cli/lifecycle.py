@@ -21,8 +21,8 @@ Version = Annotated[str, typer.Argument(help="The version, exactly as it was pub
 Change = Callable[["Office", str, "Order"], "Changed"]
 Configured = tuple[Path | None, Path | None]
 """The configuration and the trust file that were named."""
-Where = tuple[RepositoryKind | None, Path | None, str, str, str]
-"""Kind, path, bucket, prefix and endpoint of the repository, as they were named."""
+Where = tuple[str | None, RepositoryKind | None, Path | None, str, str, str]
+"""Place in one word, kind, path, bucket, prefix and endpoint of the repository, as they were named."""
 Who = tuple[Path | None, str | None, Path | None, str | None, str, Path | None]
 """Index key and its passphrase, audit key and its passphrase, actor, and the journal, as they were named."""
 
@@ -34,6 +34,7 @@ def _command(name: str, words: str) -> Callable[..., None]:
         version: Version,
         reason: asked.Reason = "",
         config: options.Config = None,
+        repository: asked.Repository = None,
         repository_type: asked.Kind = None,
         repository_path: asked.Folder = None,
         repository_bucket: asked.Bucket = "",
@@ -53,7 +54,7 @@ def _command(name: str, words: str) -> Callable[..., None]:
             "yank": lifecycle.yank, "unyank": lifecycle.unyank, "revoke": lifecycle.revoke,
             "abandon": lifecycle.abandon,
         }  # fmt: skip
-        place = (repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
+        place = (repository, repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
         who = (key, passphrase_env, audit_key, audit_passphrase_env, actor, journal)
         _change(name, changes[name], version, reason, (config, trust), place, who)
 
@@ -71,6 +72,7 @@ def rollback(  # noqa: PLR0917  (as above)
     to: Annotated[str, typer.Option("--to", help="The release that is to be the latest again.")],
     reason: asked.Reason = "",
     config: options.Config = None,
+    repository: asked.Repository = None,
     repository_type: asked.Kind = None,
     repository_path: asked.Folder = None,
     repository_bucket: asked.Bucket = "",
@@ -87,7 +89,7 @@ def rollback(  # noqa: PLR0917  (as above)
     """Make an older release the latest again; the newer ones are superseded, and stay."""
     from orchestrator.publish import lifecycle  # noqa: PLC0415  (as above)
 
-    place = (repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
+    place = (repository, repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
     who = (key, passphrase_env, audit_key, audit_passphrase_env, actor, journal)
     _change("rollback", lifecycle.rollback, to, reason, (config, trust), place, who)
 
@@ -95,6 +97,7 @@ def rollback(  # noqa: PLR0917  (as above)
 def renew(  # noqa: PLR0917  (as above)
     expires: asked.Expires = None,
     config: options.Config = None,
+    repository: asked.Repository = None,
     repository_type: asked.Kind = None,
     repository_path: asked.Folder = None,
     repository_bucket: asked.Bucket = "",
@@ -111,7 +114,7 @@ def renew(  # noqa: PLR0917  (as above)
     """Let readers believe the index for longer where nobody publishes."""
     from orchestrator.publish import lifecycle  # noqa: PLC0415  (as above)
 
-    place = (repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
+    place = (repository, repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
     who = (key, passphrase_env, audit_key, audit_passphrase_env, actor, journal)
     until = expires.replace(tzinfo=UTC) if expires else None
     _change(
@@ -128,14 +131,12 @@ def _change(  # noqa: PLR0917  (each is a group of what was said on the command 
 ) -> None:  # fmt: skip
     """Make one change, say what it gave, and note it where it is refused."""
     from orchestrator import publishing  # noqa: PLC0415  (as above)
-    from orchestrator.cli import publisher, wire  # noqa: PLC0415
+    from orchestrator.cli import places, publisher, wire  # noqa: PLC0415
 
     matrix = wire.find_matrix(configured[0])
     owner = _owner(who)
     passphrases = publisher.take_passphrases(matrix, owner)
-    kind, path, bucket, prefix, endpoint = place
-    named = publisher.Place(kind=kind, path=path, bucket=bucket, prefix=prefix, endpoint=endpoint)
-    opened = publisher.open_publisher(named, owner, matrix, configured[1], passphrases)
+    opened = publisher.open_publisher(places.placed(place), owner, matrix, configured[1], passphrases)
     try:
         changed = change(opened.office(), version, opened.order(reason, expires))
     except RelbuildError as error:

@@ -10,11 +10,14 @@ import typer
 from builders.errors import RelbuildError
 from orchestrator import __version__
 from orchestrator.cli import (
+    approve,
+    audit,
     checks,
     ci,
     doctor,
     engine,
     images,
+    index,
     keys,
     lifecycle,
     matrix,
@@ -54,6 +57,7 @@ app.command("sign")(sign.sign)
 app.command("verify")(verify.verify)
 app.command("reproduce")(reproduce.reproduce)
 app.command("validate")(validate.validate)
+app.command("approve")(approve.approve)
 app.command("publish")(publish.publish)
 app.command("release")(publish.release)
 app.command("recover")(publish.recover)
@@ -64,8 +68,8 @@ app.command("unyank")(lifecycle.unyank)
 app.command("revoke")(lifecycle.revoke)
 app.command("rollback")(lifecycle.rollback)
 app.command("abandon")(lifecycle.abandon)
-app.add_typer(repository.index_app, name="index")
-app.add_typer(repository.audit_app, name="audit")
+app.add_typer(index.app, name="index")
+app.add_typer(audit.app, name="audit")
 app.add_typer(keys.app, name="keys")
 app.add_typer(checks.app, name="checks")
 app.add_typer(images.app, name="images")

@@ -98,7 +98,7 @@ def run(asked: Asked, wishes: Wishes | None) -> None:
         plan = wire.prepared_plan(loaded, selection, chosen, dist, watch)
         before = staged_names(dist, plan.version)
         outcome = release.build_release(loaded, plan, chosen, dist=dist, rules=rules, observer=watch, stop=stop)
-        outcome = release.trusted(outcome, loaded, passphrases)
+        outcome = release.trusted(outcome, loaded, passphrases, stop)
     with state_told_last() if promote else nullcontext():
         report(outcome, shown, before)
     if promote and outcome.verified:
@@ -110,16 +110,18 @@ def publication(
 ) -> "Callable[[VerifiedRelease], None]":  # fmt: skip
     """Refuse, before anything is built, what would refuse the release; give what publishes it."""
     from orchestrator import survey  # noqa: PLC0415  (as above)
-    from orchestrator.cli import publisher  # noqa: PLC0415
+    from orchestrator.cli import places, publisher  # noqa: PLC0415
     from orchestrator.errors import PublicationError  # noqa: PLC0415
     from orchestrator.publish.version_names import checked_version  # noqa: PLC0415
 
     with state_told_last():
+        _refuse_impossible(loaded, wishes)
         if loaded.repository is None:
             raise PublicationError(f"{loaded.file} has no [repository] to publish in", next_step="say there which")
-        place, owner = publisher.Place(kind=None, path=None), publisher.Owner(journal=dist / publisher.JOURNAL)
+        place, owner = places.Place(kind=None, path=None), publisher.Owner(journal=dist / publisher.JOURNAL)
         opened = publisher.open_publisher(place, owner, loaded, None, passphrases)
-        version = checked_version(survey.version_of(loaded)).text
+        timestamped = loaded.repository.timestamped_versions
+        version = checked_version(survey.version_of(loaded), timestamped=timestamped).text
         publisher.check_ready(opened)
 
     def promote(verified: "VerifiedRelease") -> None:
@@ -129,6 +131,18 @@ def publication(
         promote_and_tell(opened, wishes, verified.folder, version, loaded, verified=verified)
 
     return promote
+
+
+def _refuse_impossible(loaded: "Matrix", wishes: Wishes) -> None:
+    """Refuse what is asked for and nothing in the configuration could do."""
+    from orchestrator.errors import EncryptionRequired, SignatureRequired  # noqa: PLC0415  (as above)
+
+    if wishes.sign and loaded.signing is None:
+        raise SignatureRequired(f"--sign: {loaded.file} has no [signing]",
+                                next_step="say there who signs, and which keys count")  # fmt: skip
+    if wishes.require_encryption and not (loaded.signing and loaded.signing.encryption.recipients):
+        raise EncryptionRequired(f"encryption is required, and {loaded.file} names nobody to encrypt for",
+                                 next_step="name age keys: recipients in [signing.encryption]")  # fmt: skip
 
 
 def prove(matrix: "Matrix", folder: Path, dist: Path, passphrases: "Passphrases", *, as_json: bool) -> None:

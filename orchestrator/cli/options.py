@@ -31,6 +31,13 @@ FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first r
 Clean = Annotated[bool, typer.Option("--clean", help="Forget the finished cells of every engine and build again.")]
 
 
+def target_names(given: list[str] | None) -> tuple[str, ...]:
+    """Take lists of targets apart, aliases by their targets' names."""
+    from builders import targets  # noqa: PLC0415  (only where somebody asks)
+
+    return tuple(dict.fromkeys(found.name if (found := targets.find(name)) else name for name in names(given)))
+
+
 def names(given: list[str] | None) -> tuple[str, ...]:
     """Take lists apart: `-t a,b -t c` names three."""
     parts = (part.strip() for text in given or () for part in text.split(","))

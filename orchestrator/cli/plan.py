@@ -32,6 +32,8 @@ def plan(  # noqa: PLR0917  (options are keyword-only on the command line)
     from orchestrator.plan import Selection  # noqa: PLC0415
     from orchestrator.shards import plan_file  # noqa: PLC0415
 
+    if hosts and not as_json:
+        raise typer.BadParameter("--host is for the plan that other machines read: give --json, too")
     matrix = wire.load_matrix(config)
     dist = output or matrix.root / "dist"
     selection = Selection(

@@ -2,9 +2,9 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict
 
@@ -16,7 +16,6 @@ from orchestrator.publishing_rules import PolicyMode
 if TYPE_CHECKING:
     from orchestrator.cli.publisher import Publisher
     from orchestrator.model import Matrix
-    from orchestrator.policy import PublicationPolicy
     from orchestrator.policy_evidence import GateReport
     from orchestrator.publish.report import PublicationReport
     from orchestrator.publishing.request import Attempted
@@ -47,6 +46,13 @@ class Wishes:
     as_json: bool = False
     verification: Path | None = None
     validation: Path | None = None
+    require_validation: bool = False
+    baseline: str = ""
+    """The version that validation compares with, instead of the last good one."""
+    lenient: Mapping[str, str] = field(default_factory=dict)
+    """Rules that only warn, each with the option that says so."""
+    sign: bool = False
+    """Refuse, before anything is built, a release that nobody is to sign."""
 
 
 def promote_and_tell(
@@ -55,17 +61,20 @@ def promote_and_tell(
 ) -> None:  # fmt: skip
     """Publish, write the reports, and say the state last. Raises typer.Exit with the error's code."""
     from orchestrator import publishing, publishing_evidence  # noqa: PLC0415  (as above)
-    from orchestrator.cli import checks, publisher  # noqa: PLC0415
+    from orchestrator.cli import approve, checks, policies, publisher  # noqa: PLC0415
     from orchestrator.errors import PublicationError  # noqa: PLC0415
     from orchestrator.publishing.request import Request  # noqa: PLC0415
 
     with state_told_last():
+        policy, notes = policies.policy_of(wishes, opened, matrix, publisher.now().date())
+        approved = approve.approvals(opened, folder)
         request = Request(
             folder=folder, version=version, verified=verified, dry_run=wishes.dry_run,
-            policy=_policy(wishes, opened, matrix), required_targets=publisher.required_targets(matrix),
+            policy=policy, required_targets=publisher.required_targets(matrix),
             earlier=publishing_evidence.read_verification(wishes.verification) if wishes.verification else None,
             reproduction=_reproduced(opened, folder, matrix), checks=checks.gate_report(opened, folder, matrix),
-            versions=checks.version_guard(folder, matrix), notes=() if matrix else (_UNASKED,),
+            versions=checks.version_guard(folder, matrix), approvals=approved.held if approved else (),
+            notes=(*notes, *(approved.notes if approved else ()), *(() if matrix else (_UNASKED,))),
             **_validation(wishes, opened, folder, matrix),
         )  # fmt: skip
     done = publishing.publish(request, opened.press(publisher.say(wishes.verbose)))
@@ -77,42 +86,6 @@ def promote_and_tell(
         raise typer.Exit(done.error.exit_code)
     if done.error is not None:
         raise done.error
-
-
-def _policy(wishes: Wishes, opened: "Publisher", matrix: "Matrix | None") -> "PublicationPolicy":
-    from orchestrator.policy import PublicationPolicy  # noqa: PLC0415  (as above)
-    from orchestrator.publishing_evidence import ARTIFACT_SIGNATURES  # noqa: PLC0415
-
-    mode = wishes.policy or opened.rules.mode
-    chosen = PublicationPolicy.LENIENT if mode is PolicyMode.LENIENT else PublicationPolicy.STRICT
-    signing = matrix.signing if matrix else None
-    if wishes.validation is None and (matrix is None or matrix.validation is None):
-        chosen = chosen.without("validation")
-    if wishes.require_signatures or (signing and signing.each_artifact):
-        chosen = chosen.requiring(ARTIFACT_SIGNATURES)
-    if wishes.require_encryption or (signing and signing.encryption.recipients):
-        chosen = chosen.requiring("encryption")
-    if matrix and matrix.ci.checks.required:
-        chosen = chosen.requiring("ci")
-    if matrix and matrix.ci.versions.strict:
-        chosen = chosen.requiring("semver")
-    return _with_proof(chosen, matrix)
-
-
-def _with_proof(policy: "PublicationPolicy", matrix: "Matrix | None") -> "PublicationPolicy":
-    """Ask for reproducibility where [reproduce] says so; a gate that warns is a rule that is waived from the start."""
-    from orchestrator.policy import Waiver  # noqa: PLC0415  (as above)
-    from orchestrator.reproduction_rules import ReproductionGate  # noqa: PLC0415
-
-    gate = matrix.reproduce.gate if matrix and matrix.reproduce else ReproductionGate.OFF
-    match gate:
-        case ReproductionGate.OFF:
-            return policy
-        case ReproductionGate.BLOCK:
-            return policy.requiring("reproducibility")
-        case ReproductionGate.WARN:
-            waiver = Waiver(rule="reproducibility", reason='gate = "warn" in [reproduce]', by="matrix.toml")
-            return replace(policy.requiring("reproducibility"), waivers=(*policy.waivers, waiver))
 
 
 def _reproduced(opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "GateReport | None":
@@ -133,16 +106,19 @@ def _reproduced(opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "
 
 
 def _validation(wishes: Wishes, opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "_Validating":
-    """Read the validation that was brought along, or say how to make one: where [validate] stands, one is needed."""
+    """Read the validation that was brought along, or say how to make one where one is asked for."""
     from orchestrator import validation_evidence  # noqa: PLC0415  (as above)
     from orchestrator.cli import publisher, validate  # noqa: PLC0415
+    from orchestrator.validation_rules import ValidationRules  # noqa: PLC0415
 
     rules = matrix.validation if matrix else None
+    if wishes.require_validation:
+        rules = rules or ValidationRules()
     if wishes.validation is not None:
         whole = rules is not None
         found = validation_evidence.read_validation(wishes.validation, publisher.now(), whole=whole)
         return {"validation": found}
-    return {"validate": lambda: validate.for_publication(folder, rules, opened)} if rules else {}
+    return {"validate": lambda: validate.for_publication(folder, rules, opened, wishes.baseline)} if rules else {}
 
 
 def lacks_proof(opened: "Publisher", folder: Path, matrix: "Matrix") -> bool:

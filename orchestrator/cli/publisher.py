@@ -13,7 +13,7 @@ from typing import Final
 
 from builders.names import escaped
 from orchestrator import __version__
-from orchestrator.cli import wire
+from orchestrator.cli import places, wire
 from orchestrator.errors import KeyRefused, PublicationError, RepositoryError, TrustInvalid
 from orchestrator.events import Event, Note
 from orchestrator.model import Matrix
@@ -22,7 +22,7 @@ from orchestrator.publish.desk import STAGES, Terms
 from orchestrator.publish.index_keys import RepositoryTrust, open_keys
 from orchestrator.publish.lifecycle import Office, Order
 from orchestrator.publishing.request import Press
-from orchestrator.publishing_rules import PolicyMode, PublishingRules, RepositoryKind, RepositoryRules
+from orchestrator.publishing_rules import PolicyMode, PublishingRules
 from orchestrator.repositories import open_repository
 from orchestrator.repositories.interface import Repository
 from orchestrator.signing.openers import open_signers
@@ -33,21 +33,6 @@ from orchestrator.verify import load_trust
 from orchestrator.verify.trust_root import TrustRoot
 
 JOURNAL: Final = "publication-journal.jsonl"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where the command line says that the repository is; nothing said means [repository]."""
-
-    kind: RepositoryKind | None
-    path: Path | None
-    bucket: str = ""
-    prefix: str = ""
-    endpoint: str = ""
-
-    @property
-    def named(self) -> bool:
-        return self.kind is not None or bool(self.path or self.bucket)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,29 +98,19 @@ class Publisher:
         )  # fmt: skip
 
 
-def named_place(text: str, endpoint: str = "") -> Place:
-    """Read a repository as one word: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or a folder. Nothing: [repository]."""
-    scheme, separator, rest = text.partition("://")
-    if not text:
-        return Place(kind=None, path=None, endpoint=endpoint)
-    kind = {"s3": RepositoryKind.S3, "gs": RepositoryKind.GCS}.get(scheme) if separator else None
-    if kind is not None:
-        bucket, _, prefix = rest.partition("/")
-        return Place(kind=kind, path=None, bucket=bucket, prefix=prefix.strip("/"), endpoint=endpoint)
-    if separator and scheme != "file":
-        raise PublicationError(f"{escaped(text)} is no repository", next_step="name a folder, s3://... or gs://...")
-    return Place(kind=RepositoryKind.LOCAL, path=Path(rest if separator else text))
-
-
-def open_reader(place: Place, config: Path | None, trust: TrustRoot | Path | None, memory: Path | None) -> Reader:
+def open_reader(
+    place: places.Place, config: Path | None, trust: TrustRoot | Path | None, memory: Path | None
+) -> Reader:
     """Join what a reader needs. Raises PublicationError where no repository is named, TrustInvalid."""
     matrix = None if place.named and trust is not None else wire.find_matrix(config)
     root = trust if isinstance(trust, TrustRoot) else load_trust(_trust_place(trust, matrix))
-    return Reader(repository=open_repository(_place(place, matrix)), trust=root, memory=memory or _usual_memory())
+    return Reader(
+        repository=open_repository(places.rules_of(place, matrix)), trust=root, memory=memory or _usual_memory()
+    )
 
 
 def open_publisher(
-    place: Place, owner: Owner, matrix: Matrix | None, trust: Path | None, passphrases: Passphrases
+    place: places.Place, owner: Owner, matrix: Matrix | None, trust: Path | None, passphrases: Passphrases
 ) -> Publisher:  # fmt: skip
     """Join what an owner needs; no key is read. Raises PublicationError where something is not named."""
     root = load_trust(_trust_place(trust, matrix))
@@ -211,28 +186,9 @@ def now() -> datetime:
 # --- what was said, and what the configuration says ---------------------------------------------------------------
 
 
-def _place(place: Place, matrix: Matrix | None) -> RepositoryRules:
-    if not place.named:
-        if matrix is None or matrix.repository is None:
-            where = f"{matrix.file} has no [repository]" if matrix else "no matrix.toml is here"
-            raise PublicationError(
-                f"no repository is named: {where}",
-                next_step="add [repository], or give --repository-type with --repository-path or --repository-bucket",
-            )
-        return matrix.repository.repository
-    kind = place.kind or (RepositoryKind.LOCAL if place.path else RepositoryKind.S3)
-    if kind is RepositoryKind.LOCAL and (place.path is None or place.bucket):
-        raise PublicationError("a local repository is a folder", next_step="give --repository-path and no bucket")
-    if kind is not RepositoryKind.LOCAL and (not place.bucket or place.path):
-        raise PublicationError(f"a {kind} repository is a bucket", next_step="give --repository-bucket and no path")
-    return RepositoryRules(
-        kind=kind, path=place.path, bucket=place.bucket, prefix=place.prefix, endpoint=place.endpoint
-    )
-
-
-def _rules(place: Place, owner: Owner, matrix: Matrix | None, project: str) -> PublishingRules:
+def _rules(place: places.Place, owner: Owner, matrix: Matrix | None, project: str) -> PublishingRules:
     configured = matrix.repository if matrix else None
-    repository = _place(place, matrix)
+    repository = places.rules_of(place, matrix)
     audit_key = owner.audit_key or (configured.audit_key if configured else None)
     if audit_key is None:
         raise PublicationError(
@@ -281,7 +237,8 @@ def _terms(rules: PublishingRules, actor: str) -> Terms:
     return Terms(
         actor=actor or _login(), repository_id=rules.repository_id, valid_for=timedelta(days=rules.valid_days),
         repository_type=rules.repository.kind.value, policy_mode=rules.mode or PolicyMode.STRICT,
-        machine_id=_machine(), tools={"relbuild": __version__, "python": platform.python_version()},
+        timestamped=rules.timestamped_versions, machine_id=_machine(),
+        tools={"relbuild": __version__, "python": platform.python_version()},
     )  # fmt: skip
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import typer
 
 from builders.copying import make_folders
+from builders.errors import Interrupted
 from builders.names import escaped
 from builders.targets import host
 from builders.world import Axis, find_libfaketime
 from orchestrator import run as runs
 from orchestrator import survey, verify
-from orchestrator.cli import publisher, rebuild_text, wire
+from orchestrator.cli import places, publisher, rebuild_text, wire
 from orchestrator.cli.matrix import stopped_by_signals
 from orchestrator.errors import OriginUnavailable, StagingError, TrustInvalid, UnknownName
 from orchestrator.events import CellFinished, Event, Note
@@ -78,6 +79,8 @@ def prove(asked: Asked, matrix: Matrix | None, passphrases: Passphrases) -> Repr
     ):  # fmt: skip
         said = _proved(staged, wanted, dist, aside, stop)
         _record(said, dist, aside, _signing(asked, matrix), passphrases, keep=asked.keep)
+    if stop.interrupted:
+        raise Interrupted("the run was stopped, and its result is kept", next_step="run it again")
     return said
 
 
@@ -130,7 +133,7 @@ def _release(asked: Asked, matrix: Matrix | None, dist: Path) -> Iterator[Staged
             _verified(folder, _trust(asked, matrix), staged.version)
         yield staged
         return
-    place = publisher.named_place(asked.repository, asked.endpoint)
+    place = places.named_place(asked.repository, asked.endpoint)
     root = _trust(asked, matrix)
     opened = publisher.open_reader(place, asked.config, root, asked.memory)
     with tempfile.TemporaryDirectory(prefix="relbuild-reproduce-") as private:
@@ -221,12 +224,13 @@ class _Signing:
 
 
 def _signing(asked: Asked, matrix: Matrix | None) -> _Signing:
-    """Take the key that was named, with its public part beside it, else those of [signing]."""
+    """Take the key that was named, with its public part if that lies beside it, else those of [signing]."""
     keys = _rules(matrix).keys
     if asked.key is None:
         return _Signing(rules=matrix.signing if matrix else None, keys=keys)
     signer = publisher.key_signer(asked.key, asked.passphrase_env)
-    return _Signing(rules=SigningRules(signers=(signer,), trust=Path()), keys=(*keys, asked.key.with_suffix(".pub")))
+    beside = (public,) if (public := asked.key.with_suffix(".pub")).exists() else ()
+    return _Signing(rules=SigningRules(signers=(signer,), trust=Path()), keys=(*keys, *beside))
 
 
 def _record(

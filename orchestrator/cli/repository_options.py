@@ -8,6 +8,21 @@ import typer
 
 from orchestrator.publishing_rules import PolicyMode, RepositoryKind
 
+
+def _said(place: str | None) -> str | None:
+    if place == "":
+        # An empty variable must not mean another repository than the one that was meant.
+        raise typer.BadParameter("is empty: name a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
+    return place
+
+
+Repository = Annotated[
+    str | None,
+    typer.Option(
+        "--repository", metavar="PLACE", callback=_said,
+        help="What holds the releases, in one word: a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX.",
+    ),
+]  # fmt: skip
 Kind = Annotated[
     RepositoryKind | None, typer.Option("--repository-type", help="What holds the releases; default: [repository].")
 ]
@@ -15,6 +30,10 @@ Folder = Annotated[Path | None, typer.Option("--repository-path", help="local: t
 Bucket = Annotated[str, typer.Option("--repository-bucket", help="s3, gcs: the bucket.")]
 Prefix = Annotated[str, typer.Option("--repository-prefix", help="s3, gcs: a folder in the bucket.")]
 Endpoint = Annotated[str, typer.Option("--endpoint-url", help="s3, gcs: another server than the provider's own.")]
+OnlyTargets = Annotated[
+    list[str] | None,
+    typer.Option("--target", "-t", metavar="T", help="The artifacts for this target alone; comma-separated, repeated."),
+]
 Trust = Annotated[Path | None, typer.Option("--trust", help="The trust file; default: [signing] trust.")]
 Memory = Annotated[
     Path | None, typer.Option("--memory", help="Keeps what was seen last; default: ~/.local/state/relbuild/seen.")
@@ -40,7 +59,8 @@ Journal = Annotated[
 ]
 
 Policy = Annotated[
-    PolicyMode | None, typer.Option("--policy", help="Whether a broken rule stops; default: [repository] policy.")
+    PolicyMode | None,
+    typer.Option("--policy", "--publication-policy", help="Whether a broken rule stops; default: [repository] policy."),
 ]
 JsonReport = Annotated[Path | None, typer.Option("--json-report", help="Write the report as JSON to this file.")]
 TextReport = Annotated[Path | None, typer.Option("--text-report", help="Write the report as text to this file.")]

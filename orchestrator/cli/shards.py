@@ -14,6 +14,10 @@ from orchestrator.cli.promotion import Wishes, state_told_last
 from orchestrator.cli.sharing import To, WhereFrom
 
 if TYPE_CHECKING:
+    from orchestrator.model import Matrix
+    from orchestrator.plan import Selection
+    from orchestrator.run import RunRules
+    from orchestrator.shards import plan_file
     from orchestrator.signing.interface import Signer
     from orchestrator.signing.passphrase import Passphrases
     from orchestrator.signing_rules import SignerRules
@@ -51,33 +55,20 @@ def build(  # noqa: PLR0917  (options are keyword-only on the command line)
     from orchestrator.cli import sharing, wire  # noqa: PLC0415
     from orchestrator.events import Note  # noqa: PLC0415
     from orchestrator.model import EngineKind  # noqa: PLC0415
-    from orchestrator.plan import Selection, select  # noqa: PLC0415
+    from orchestrator.plan import select  # noqa: PLC0415
     from orchestrator.shards.plan_file import read_plan  # noqa: PLC0415
 
     loaded, planned = wire.load_matrix(config), read_plan(plan)
     rules, passphrases = _signer_rules(shard_key, passphrase_env)
     dist = (output or loaded.root / "dist").absolute()
-    selection = Selection(
-        targets=options.names(targets) or tuple(dict.fromkeys(cell.target for cell in planned.cells.values())),
-        products=options.names(products) or tuple(dict.fromkeys(cell.product for cell in planned.cells.values())),
-    )  # fmt: skip
-    run_rules = runs.RunRules(
-        policy=loaded.policy, jobs=loaded.engine.jobs if jobs is None else jobs, fail_fast=fail_fast,
-        needles=(os.fsencode(loaded.root), os.fsencode(Path.home())),
-    )  # fmt: skip
+    selection, run_rules = _selection(planned, targets, products), _run_rules(loaded, jobs, fail_fast=fail_fast)
     stop, shown = runs.Stop(), choose(log_format)
     with observer(shown) as watch, runs.locked(dist), matrix_command.stopped_by_signals(stop):
         chosen = wire.open_engine(EngineKind(planned.engine), dist, loaded)
         chosen.prepare(loaded, tuple(select(loaded, selection)), lambda text: watch(Note(text=text)))
-        made = sharding.plan_here(
-            sharding.Checkout(matrix=loaded, dist=dist, observer=watch, apart=(plan.absolute(),)),
-            planned,
-            selection,
-            chosen,
-        )
-        report = runs.run_plan(
-            made, builders=chosen.builders, dist=dist, rules=run_rules, observer=watch, stop=stop
-        )  # fmt: skip
+        checkout = sharding.Checkout(matrix=loaded, dist=dist, observer=watch, apart=(plan.absolute(),))
+        made = sharding.plan_here(checkout, planned, selection, chosen)
+        report = runs.run_plan(made, builders=chosen.builders, dist=dist, rules=run_rules, observer=watch, stop=stop)
         matrix_command.write_summary(report, None)
         if error := release.verdict(report, stop):
             raise error
@@ -123,13 +114,33 @@ def merge(  # noqa: PLR0917  (options are keyword-only on the command line)
         sharding.refuse_other_promises(checkout, planned, chosen)
         merged = sharding.merge_shards(checkout, planned, folders, root)
         outcome = release.Outcome(report=merged.report, staged=merged.staged, error=None)
-        outcome = release.trusted(outcome, loaded, passphrases)
+        outcome = release.trusted(outcome, loaded, passphrases, runs.Stop())
     for each in merged.shards:
         print(f"merged {each.shard.id}: {len(each.shard.cells)} cells, signed by {each.key_id or 'nobody'}")
     with state_told_last() if promote else nullcontext():
         matrix_command.report(outcome, shown, before)
     if promote and outcome.verified:
         promote(outcome.verified)
+
+
+def _selection(planned: "plan_file.PlanFile", targets: list[str] | None, products: list[str] | None) -> "Selection":
+    """Select what was asked for; nothing said means all that the plan has."""
+    from orchestrator.plan import Selection  # noqa: PLC0415  (as above)
+
+    cells = planned.cells.values()
+    return Selection(
+        targets=options.names(targets) or tuple(dict.fromkeys(cell.target for cell in cells)),
+        products=options.names(products) or tuple(dict.fromkeys(cell.product for cell in cells)),
+    )
+
+
+def _run_rules(matrix: "Matrix", jobs: int | None, *, fail_fast: bool) -> "RunRules":
+    from orchestrator.run import RunRules  # noqa: PLC0415  (as above)
+
+    return RunRules(
+        policy=matrix.policy, jobs=matrix.engine.jobs if jobs is None else jobs, fail_fast=fail_fast,
+        needles=(os.fsencode(matrix.root), os.fsencode(Path.home())),
+    )  # fmt: skip
 
 
 def _trust(path: Path | None) -> "TrustRoot":

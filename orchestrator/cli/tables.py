@@ -20,6 +20,11 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def counted(count: int, what: str) -> str:
+    """Say how many there are of something whose plural takes an s."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def size(size_bytes: int) -> str:
     """Give a size as people read it."""
     for unit, name in _UNITS:

@@ -41,6 +41,7 @@ def validate(  # noqa: PLR0917  (options are keyword-only on the command line)
     as_json: asked.AsJson = False,
     config: options.Config = None,
     trust: asked.Trust = None,
+    repository: asked.Repository = None,
     repository_type: asked.Kind = None,
     repository_path: asked.Folder = None,
     repository_bucket: asked.Bucket = "",
@@ -54,7 +55,7 @@ def validate(  # noqa: PLR0917  (options are keyword-only on the command line)
     from orchestrator.validation_rules import ValidationRules  # noqa: PLC0415
 
     matrix = wire.find_matrix(config)
-    place = (repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
+    place = (repository, repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
     reader = _reader(place, config, trust, memory, matrix)
     rules = (matrix.validation if matrix else None) or ValidationRules()
     folder = _staged(release, matrix)
@@ -72,8 +73,11 @@ def validate(  # noqa: PLR0917  (options are keyword-only on the command line)
     raise typer.Exit(found.exit_code)
 
 
-def for_publication(folder: Path, rules: "ValidationRules", opened: "Publisher") -> "Validation":
-    """Validate a release that is to be published against the last good one there, and keep what was found."""
+def for_publication(folder: Path, rules: "ValidationRules", opened: "Publisher", against: str = "") -> "Validation":
+    """Validate a release that is to be published against a version there, the last good one if none is named.
+
+    What was found is kept.
+    """
     from builders.errors import Interrupted, RelbuildError  # noqa: PLC0415  (as above)
     from orchestrator import validation_evidence  # noqa: PLC0415
     from orchestrator.cli import publisher  # noqa: PLC0415
@@ -87,8 +91,9 @@ def for_publication(folder: Path, rules: "ValidationRules", opened: "Publisher")
             repository=opened.repository, index_trust=RepositoryTrust(trust=opened.trust, now=now), memory=Path(memory)
         )
         request = runner.Request(
-            folder=folder, wish=baseline.LastGood(), rules=rules, shelf=shelf, trust=opened.trust, cells=_cells(folder)
-        )
+            folder=folder, wish=baseline.Named(version=against) if against else baseline.LastGood(), rules=rules,
+            shelf=shelf, trust=opened.trust, cells=_cells(folder),
+        )  # fmt: skip
         try:
             written = results.to_json(runner.validate_release(request, now))
         except Interrupted:
@@ -173,10 +178,9 @@ def _reader(
     place: "Where", config: Path | None, trust: Path | None, memory: Path | None, matrix: "Matrix | None"
 ) -> "Reader | None":
     """Join a reader where a repository is named, here or in the configuration."""
-    from orchestrator.cli import publisher  # noqa: PLC0415  (as above)
+    from orchestrator.cli import places, publisher  # noqa: PLC0415  (as above)
 
-    kind, path, bucket, prefix, endpoint = place
-    named = publisher.Place(kind=kind, path=path, bucket=bucket, prefix=prefix, endpoint=endpoint)
+    named = places.placed(place)
     if not named.named and (matrix is None or matrix.repository is None):
         return None
     return publisher.open_reader(named, config, trust, memory)

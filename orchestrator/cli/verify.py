@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import options
+from orchestrator.cli import options, reading
 from orchestrator.cli import repository_options as asked
 
 if TYPE_CHECKING:
     from orchestrator.cli.lifecycle import Where
     from orchestrator.trust import VerificationResult
-    from orchestrator.verify import TrustRoot
+    from orchestrator.verify import Expectations, TrustRoot
 
 _FAMILIES = (
     ("bytes", "hash_verified", "hash"),
@@ -36,7 +36,7 @@ def verify(  # noqa: PLR0917  (options are keyword-only on the command line)
         ),
     ],
     config: options.Config = None,
-    trust: Annotated[Path | None, typer.Option("--trust", help="The trust file; default: [signing] trust.")] = None,
+    trust: asked.Trust = None,
     key: Annotated[
         list[Path] | None, typer.Option("--key", help="Trust this public key (cosign.pub, armored GPG key) instead.")
     ] = None,
@@ -55,43 +55,55 @@ def verify(  # noqa: PLR0917  (options are keyword-only on the command line)
     at: Annotated[str, typer.Option("--at", help="Verify as of this time (RFC 3339); default: now.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     result: Annotated[Path | None, typer.Option("--result", help="Write the result as JSON to this file.")] = None,
+    repository: asked.Repository = None,
     repository_type: asked.Kind = None,
     repository_path: asked.Folder = None,
     repository_bucket: asked.Bucket = "",
     repository_prefix: asked.Prefix = "",
     endpoint_url: asked.Endpoint = "",
     memory: asked.Memory = None,
+    target: asked.OnlyTargets = None,
 ) -> None:
     """Read a release again, byte by byte, and check all of its evidence. A published version is fetched first."""
     from orchestrator import verify as verifier  # noqa: PLC0415  (heavy, and --help does not need it)
 
     now = _time(at)
     root = verifier.trust_of_keys(key, threshold) if key else _trust_file(trust, config)
-    wanted = verifier.Expectations(source_uri=source, commit=commit, require_encryption=require_encryption)
-    if builder:
-        wanted = verifier.Expectations(
-            builders=tuple(builder), source_uri=source, commit=commit, require_encryption=require_encryption
-        )
-    place = (repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
+    wanted = verifier.Expectations(source_uri=source, commit=commit, require_encryption=require_encryption,
+                                    targets=options.target_names(target))  # fmt: skip
+    wanted = replace(wanted, builders=tuple(builder)) if builder else wanted
+    place = (repository, repository_type, repository_path, repository_bucket, repository_prefix, endpoint_url)
     if _is_published(path, place, config):
         wanted = replace(wanted, version=str(path))
-        with _fetched(str(path), place, config, root, memory) as folder:
-            found, _ = verifier.judge_release(folder, root, wanted, now, verifier.load_identities(identity or ()))
-    elif path.is_dir():
-        found, _ = verifier.judge_release(path, root, wanted, now, verifier.load_identities(identity or ()))
+        with _fetched(wanted, place, config, root, memory) as folder:
+            found = _judged(folder, root, wanted, now, identity)
     else:
-        found = verifier.verify_file(path, root, now, wanted)
+        found = _judged(path, root, wanted, now, identity)
     written = verifier.to_json(found)
     if result is not None:
         _write(result, written)
-    print(written.decode() if as_json else text(found), end="" if as_json else "\n")
+    print(written.decode() if as_json else text(found, wanted.targets), end="" if as_json else "\n")
     raise typer.Exit(found.exit_code)
 
 
-def text(result: "VerificationResult") -> str:
+def _judged(
+    path: Path, root: "TrustRoot", wanted: "Expectations", now: datetime, identity: list[Path] | None
+) -> "VerificationResult":  # fmt: skip
+    """Judge a release's folder, or one file with its evidence beside it."""
+    from orchestrator import verify as verifier  # noqa: PLC0415  (as above)
+
+    if not path.is_dir():
+        if wanted.targets:
+            raise typer.BadParameter("picks from a release, and this is one file", param_hint="--target")
+        return verifier.verify_file(path, root, now, wanted)
+    return verifier.judge_release(path, root, wanted, now, verifier.load_identities(identity or ()))[0]
+
+
+def text(result: "VerificationResult", targets: tuple[str, ...] = ()) -> str:
     """Show a result: a table of checks, then each failure with what to do about it."""
     from builders.names import escaped  # noqa: PLC0415
     from orchestrator.cli import tables  # noqa: PLC0415
+    from orchestrator.verify.parts import LEFT_OUT  # noqa: PLC0415
 
     rows = []
     for name, flag, family in _FAMILIES:
@@ -105,7 +117,9 @@ def text(result: "VerificationResult") -> str:
             shown = escaped(each.text)[1:-1].replace("\\'", "'")
             parts.append(f"\n{each.file or 'the release'}: {shown}\n  {each.error} ({each.exit_code})"
                          f"\n  next: {each.next_step}")  # fmt: skip
+    parts += [f"not looked at: {each.file}" for each in result.evidence if each.text == LEFT_OUT]
     what = f"{result.project} {result.version}".strip() or "it"
+    what += f" for {', '.join(targets)}" if targets else ""
     digest = f" (sha256:{result.subject})" if result.subject else ""
     parts.append(f"\n{escaped(what)[1:-1]} {'is verified' if result.passed else 'is NOT verified'}{digest}")
     return "\n".join(parts)
@@ -126,19 +140,18 @@ def _is_published(path: Path, place: "Where", config: Path | None) -> bool:
 
 @contextmanager
 def _fetched(
-    version: str, place: "Where", config: Path | None, root: "TrustRoot", memory: Path | None
+    wanted: "Expectations", place: "Where", config: Path | None, root: "TrustRoot", memory: Path | None
 ) -> Iterator[Path]:  # fmt: skip
     """Give a private folder with what the signed index lists of a version, until the block ends."""
     from orchestrator.cli import publisher  # noqa: PLC0415
     from orchestrator.publish import reader  # noqa: PLC0415
 
-    kind, path, bucket, prefix, endpoint = place
-    named = publisher.Place(kind=kind, path=path, bucket=bucket, prefix=prefix, endpoint=endpoint)
-    opened = publisher.open_reader(named, config, root, memory)
+    opened = reading.open_reader(place, config, root, memory)
     with tempfile.TemporaryDirectory(prefix="relbuild-verify-") as private:
         got = reader.fetch(
-            opened.repository, opened.index_trust(), version, Path(private), memory=opened.memory, now=publisher.now()
-        )
+            opened.repository, opened.index_trust(), wanted.version, Path(private), memory=opened.memory,
+            now=publisher.now(), targets=wanted.targets,
+        )  # fmt: skip
         for note in got.notes:
             typer.echo(f"note: {note}", err=True)
         yield got.folder

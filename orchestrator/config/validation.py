@@ -4,7 +4,7 @@ from pathlib import Path
 
 from orchestrator.config.signing import full_path
 from orchestrator.config.validation_shape import ValidateShape
-from orchestrator.validation_rules import AbiTool, Change, SecurityRules, Severity, ValidationRules
+from orchestrator.validation_rules import AbiTool, BuildTime, Change, SecurityRules, Severity, ValidationRules
 
 
 def validation(shape: ValidateShape | None, root: Path) -> ValidationRules | None:
@@ -21,6 +21,7 @@ def validation(shape: ValidateShape | None, root: Path) -> ValidationRules | Non
         size_budget=shape.size_budget,
         startup_budget=shape.startup_budget,
         build_time_budget=shape.build_time_budget,
+        build_time=BuildTime(shape.build_time),
         allow_secrets=tuple(shape.allow_secrets),
         osv_database=_path(shape.osv_database, root),
         security=SecurityRules(**{key: Severity(value) for key, value in shape.security.model_dump().items()}),

@@ -49,6 +49,10 @@ class ValidateShape(Shape):
     size_budget: Ratio = Field(default=1.1, description="Size of an artifact, as a ratio to that before.")
     startup_budget: Ratio = Field(default=1.25, description="Time of a smoke command, likewise.")
     build_time_budget: Ratio = Field(default=1.5, description="Time of a build, likewise.")
+    build_time: Literal["auto", "require", "off"] = Field(
+        default="auto",
+        description="Whether it is compared: where both are on record here (else a warning), always, never.",
+    )
     allow_secrets: list[texts.Words] = Field(
         default=[], description="Globs of files in an artifact that may look like secrets."
     )

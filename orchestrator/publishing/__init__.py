@@ -105,6 +105,9 @@ def _promoted(request: Request, press: Press, seen: Seen) -> Promotion:
         press.terms, policy_mode=request.policy.mode,
         validation=seen.validation.listed if seen.validation else None,
         metadata={"project": candidate.project, "commit": candidate.commit},
+        approvals=tuple(
+            dict.fromkeys(each.by for each in request.approvals if each.subject == candidate.staged.manifest_sha256)
+        ),
     )  # fmt: skip
     keys = press.open_keys()
     if isinstance(earlier, Published | Claimed) and _signed_otherwise(verified, earlier):

@@ -12,6 +12,7 @@ from orchestrator.publication import (
     RuleOutcome,
 )
 from orchestrator.publish.claims import Claimed, Free, Published, Standing, Taken, refused, standing
+from orchestrator.publish.clock import clock_warnings
 from orchestrator.publish.index_keys import RepositoryTrust
 from orchestrator.publish.pointer import KnownIndex
 from orchestrator.publish.version_guard import judge_version, nothing_to_judge
@@ -27,6 +28,7 @@ def let_out(
 ) -> tuple[Standing, tuple[RuleOutcome, ...]]:  # fmt: skip
     """Give where the version stands and how each rule came out. Raises what refuses the release."""
     index = KnownIndex(press.repository, trust).read().index
+    seen.notes += clock_warnings(index, press.now())
     earlier = standing(press.repository, trust, index, seen.version)
     ours = seen.validation is not None and seen.validation.report.subject == candidate.staged.manifest_sha256
     if isinstance(earlier, Free) and seen.validation and ours and _against_nothing(seen.validation, index):
@@ -37,7 +39,8 @@ def let_out(
     evidence = gather(
         candidate, result, attested=press.trust.attesting(press.now()) > 0, taken=taken,
         required=request.required_targets, validation=seen.validation, earlier=request.earlier,
-        reproduction=request.reproduction, more=_more_gates(request, candidate, earlier, press, trust),
+        reproduction=request.reproduction, approvals=request.approvals,
+        more=_more_gates(request, candidate, earlier, press, trust),
     )  # fmt: skip
     seen.judgement = judgement = enforce(request.policy, evidence, OUR_RULES)
     if taken and len(judgement.errors) == 1:

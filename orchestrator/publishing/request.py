@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.events import Observer
 from orchestrator.policy import Judgement, PublicationPolicy
-from orchestrator.policy_evidence import GateReport
+from orchestrator.policy_evidence import Approval, GateReport
 from orchestrator.publication import (
     IndexKeys,
 )
@@ -43,6 +43,8 @@ class Request:
     """What CI said of the commit, likewise."""
     versions: VersionGuard | None = None
     """What the version is held against, likewise."""
+    approvals: tuple[Approval, ...] = ()
+    """Who said that some bytes may be published, likewise."""
     notes: tuple[str, ...] = ()
     """What the report is to say beside its own."""
     dry_run: bool = False

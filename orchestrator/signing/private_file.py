@@ -95,6 +95,9 @@ def refused_to_write(path: Path, error: OSError) -> KeyRefused:
     """Give the error for a key that cannot be written."""
     if isinstance(error, FileExistsError):
         return refused(path, "is there already and is not overwritten", "name another file, or move that one away")
+    if isinstance(error, FileNotFoundError):
+        folder = escaped(str(path.parent))
+        return refused(path, f"cannot be written: the folder {folder} is missing", "make it, or name another one")
     return refused(path, f"cannot be written: {error.strerror}", "name a folder that you may write to")
 
 

@@ -19,12 +19,14 @@ from orchestrator.signing.public_keys import ECDSA, GPG, RSA, PublicKey
 from orchestrator.trust import KeyId
 
 SCHEMA: Final = "relbuild/trust/v1"
-RELEASE, TRUST, AUDIT, SHARD, REBUILD, CI = "release", "trust", "audit", "shard", "rebuild", "ci"
+RELEASE, TRUST, AUDIT, SHARD, REBUILD, CI, APPROVER = (
+    "release", "trust", "audit", "shard", "rebuild", "ci", "approver",
+)  # fmt: skip
 _ROLES: Final = {ECDSA: (RELEASE, TRUST), GPG: (RELEASE,), RSA: (AUDIT,)}
 """What a new key may do: GPG keys sign releases, and only ECDSA keys say which keys count."""
 
-_NARROW: Final = (SHARD, REBUILD, CI)
-"""What a key may be for alone: a machine's key signs its shards, rebuilds or checks, and never a release."""
+_NARROW: Final = (SHARD, REBUILD, CI, APPROVER)
+"""What a key may be for alone: it signs shards, rebuilds, checks or approvals, and never a release."""
 
 _MAX_BYTES: Final = 4 << 20
 _FIELDS = {"schema", "project", "version", "expires", "keys", "roles", "signatures"}
@@ -40,7 +42,7 @@ class Rotation:
 
     add: tuple[PublicKey, ...] = ()
     role: str = ""
-    """What added keys may do: "shard", "rebuild" or "ci" alone; empty gives what the kind of the key may."""
+    """What added keys may do: "shard", "rebuild", "ci", "approver" alone; empty gives what the kind of the key may."""
     retire: tuple[KeyId, ...] = ()
     until: datetime | None = None
     revoke: tuple[KeyId, ...] = ()

@@ -18,6 +18,7 @@ from orchestrator.validate.values import (
     Released,
     outcome_of,
 )
+from orchestrator.validation_rules import BuildTime, Severity
 
 _LEAST_S = 5.0
 """Builds that differ by less than this differ by chance."""
@@ -115,6 +116,9 @@ def _start(command: SmokeRun, old: Booth, new: Booth, place: str, budget: float)
 
 def _build_time(compared: Compared, new: Released, old: Released) -> Iterator[_Said]:
     """Compare what the builds took. Releases do not tell, so that they are the same everywhere; kept cells do."""
+    if compared.rules.build_time is BuildTime.OFF:
+        yield f'{new.place}: nobody compared what the builds took: build_time is "off"'
+        return
     if new.cell_key == old.cell_key:
         yield f"{new.place}: is the very build of the baseline"
         return
@@ -122,7 +126,7 @@ def _build_time(compared: Compared, new: Released, old: Released) -> Iterator[_S
     if before is None or after is None:
         which = "the baseline" if before is None else "this release"
         reason = f"what the build of {which} took is not on record here: its cell is not kept in dist/cells"
-        yield Gap(rule="build_time", place=new.place, reason=reason)
+        yield _unknown_time(new.place, reason, compared.rules.build_time)
         return
     ratio = after / max(before, 1e-3)
     text = f"its build took {ratio:.2f} times as long ({after:.1f} s, before {before:.1f} s)"
@@ -131,6 +135,13 @@ def _build_time(compared: Compared, new: Released, old: Released) -> Iterator[_S
         yield Finding(rule="build_time", place=new.place, text=text)
     else:
         yield f"{new.place}: {text}"
+
+
+def _unknown_time(place: str, reason: str, wanted: BuildTime) -> Finding | Gap:
+    """Say that times were not compared: a machine that built none of both could never pass, were that a failure."""
+    if wanted is BuildTime.REQUIRE:
+        return Gap(rule="build_time", place=place, reason=reason)
+    return Finding(rule="build_time", place=place, text=f"not compared: {reason}", severity=Severity.WARN)
 
 
 def _seconds(cells: Path | None, artifact: Released) -> float | None:

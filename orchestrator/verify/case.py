@@ -9,6 +9,7 @@ from orchestrator.verify.expectations import Expectations
 from orchestrator.verify.manifests import ReadManifest
 from orchestrator.verify.names import signatures_of, signed_names
 from orchestrator.verify.opened import Identity
+from orchestrator.verify.parts import about_others
 from orchestrator.verify.reading import FileRead, FolderRead
 from orchestrator.verify.results import Ledger
 from orchestrator.verify.signatures import SignatureJudge
@@ -41,6 +42,14 @@ class Case:
         """Name the signatures by what they sign."""
         artifacts = self.manifest.artifacts if self.manifest else ()
         return signatures_of(self.folder.files, signed_names(each.path for each in artifacts))
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """Name the artifacts that need not be here, and of which nothing is."""
+        if self.manifest is None:
+            return frozenset()
+        others = about_others(self.manifest, self.expectations.targets, [*self.folder.files, *self.folder.refused])
+        return frozenset(artifact for artifact, files in others.items() if not files)
 
     def judge_signatures(self, subject: FileRead, required: int) -> int:
         """Check the signatures of a file and give how many keys that count made them."""

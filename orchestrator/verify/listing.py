@@ -1,6 +1,7 @@
 """Holds a folder against its manifest: what is missing, foreign, or has other bytes; and the checksums files."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from builders.names import collision_key, escaped
 from orchestrator.errors import DigestMismatch
@@ -9,6 +10,8 @@ from orchestrator.verify.case import Case
 from orchestrator.verify.manifests import Listed, ReadManifest, checksums
 from orchestrator.verify.names import MANIFEST, SHA256_SUMS, SHA512_SUMS, summary_name
 from orchestrator.verify.reading import FileRead
+
+_MISSING: Final = "get it again; what was fetched with --target T alone is verified with --target T"
 
 
 def judge(case: Case) -> None:
@@ -24,7 +27,8 @@ def judge(case: Case) -> None:
         what = "is foreign: the manifest does not list it, and it signs nothing"
         case.ledger.bad(Check.HASH, _shown(name), DigestMismatch, what, "remove it, and ask who put it there")
     for listed in case.manifest.listed:
-        _judge_listed(case, listed)
+        if (listed.of or listed.path) not in case.left_out:
+            _judge_listed(case, listed)
     for name, algorithm in ((SHA256_SUMS, "sha256"), (SHA512_SUMS, "sha512")):
         file = case.folder.files.get(name)
         if file is not None and file.content != checksums(case.manifest, algorithm):
@@ -45,7 +49,7 @@ def _judge_listed(case: Case, listed: Listed) -> None:
     if file is None:
         # A plain file may be gone where its encrypted copy is here; artifacts.py judges that copy.
         if f"{listed.path}{ENCRYPTED}" not in case.folder.files and listed.path not in case.folder.refused:
-            case.ledger.bad(Check.HASH, listed.path, DigestMismatch, "is missing")
+            case.ledger.bad(Check.HASH, listed.path, DigestMismatch, "is missing", _MISSING)
         return
     problem = differences(listed, file)
     if problem:

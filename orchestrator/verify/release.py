@@ -4,13 +4,14 @@ The steps stand in order in `_judge`; none ends the verification, so that every 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from builders.names import escaped
 from orchestrator.errors import DigestMismatch, ManifestInvalid, ProvenanceInvalid, SummaryInvalid, TrustInvalid
 from orchestrator.trust import Check, VerificationResult, VerifiedRelease
-from orchestrator.verify import artifacts, listing, summary
+from orchestrator.verify import artifacts, listing, parts, summary
 from orchestrator.verify.case import Case
 from orchestrator.verify.expectations import Expectations
 from orchestrator.verify.json_strict import BadJson
@@ -32,7 +33,7 @@ def verify_release(
 
     Raises the class of the only kind of failure, or VerificationError for several; its `result` tells each.
     """
-    result, verified = judge_release(folder, trust, expectations, now, identities)
+    result, verified = judge_release(folder, trust, replace(expectations, targets=()), now, identities)
     if verified is None:
         raise error_of(result)
     return verified
@@ -42,7 +43,10 @@ def judge_release(
     folder: Path, trust: TrustRoot, expectations: Expectations, now: datetime,
     identities: Sequence[Identity] = (),
 ) -> tuple[VerificationResult, VerifiedRelease | None]:  # fmt: skip
-    """Verify a whole release, and give the result whether it holds or not."""
+    """Verify a release, and give the result whether it holds or not; only a whole one becomes a VerifiedRelease.
+
+    Raises UnknownName where a part of it is asked for that it does not have.
+    """
     ledger, read, manifest = Ledger(), None, None
     with private_folder() as room:
         try:
@@ -52,6 +56,8 @@ def judge_release(
         if read is not None:
             judge = SignatureJudge(trust=trust, gpg=Gpg.of(room, trust.keys.values()), now=now, ledger=ledger)
             manifest = _manifest(read, ledger)
+            if manifest is not None:
+                parts.refuse_unknown(expectations.targets, parts.targets_of(manifest), manifest.version)
             _judge(Case(folder=read, manifest=manifest, judge=judge, expectations=expectations,
                         identities=tuple(identities)))  # fmt: skip
     subject = read.files[MANIFEST].sha256 if read and MANIFEST in read.files else ""
@@ -59,7 +65,7 @@ def judge_release(
         subject=subject, project=manifest.project if manifest else trust.project,
         version=manifest.version if manifest else expectations.version, now=now,
     )  # fmt: skip
-    if not result.passed or read is None or manifest is None:
+    if not result.passed or read is None or manifest is None or expectations.targets:
         return result, None
     files = tuple((PurePosixPath(name), file.sha256) for name, file in sorted(read.files.items()))
     return result, VerifiedRelease(
@@ -110,7 +116,10 @@ def _judge(case: Case) -> None:
         return
     _judge_expectations(case, case.manifest)  # 4. it is the release that was asked for
     for artifact in case.manifest.artifacts:  # 5. each artifact has evidence, and the evidence is about it
-        artifacts.judge(case, case.manifest, artifact)
+        if artifact.path in case.left_out:
+            case.good(Check.POLICY, artifact.path, parts.LEFT_OUT)
+        else:
+            artifacts.judge(case, case.manifest, artifact)
     _judge_summary(case, case.manifest)  # 6. the summary, where there is one, is about all of that
 
 
@@ -165,7 +174,9 @@ def _judge_summary(case: Case, manifest: ReadManifest) -> None:
     read = {each.name: each.sha256 for each in case.folder.files.values()}
     try:
         statement = summary.read_summary(said)
-        problems = summary.summary_problems(statement, manifest, read[MANIFEST], read, case.judge.now)
+        # What the summary says of files that need not be here is taken at its word; it binds all that is here.
+        told = summary.digests_in(statement, parts.unsaid(case.left_out)) | read
+        problems = summary.summary_problems(statement, manifest, read[MANIFEST], told, case.judge.now)
         for problem in problems:
             case.ledger.bad(Check.POLICY, name, SummaryInvalid, problem)
     except BadJson as error:

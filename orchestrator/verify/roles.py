@@ -4,13 +4,30 @@ from datetime import datetime
 from pathlib import Path
 
 from builders.names import escaped
-from orchestrator.errors import SignatureInvalid, TrustInvalid, UntrustedKey
+from orchestrator.errors import DigestMismatch, SignatureInvalid, TrustInvalid, UntrustedKey
 from orchestrator.trust import KeyId
 from orchestrator.verify.bundles import parse_bundle
 from orchestrator.verify.json_strict import BadJson
 from orchestrator.verify.signatures import shown_key
 from orchestrator.verify.single import check_signature
 from orchestrator.verify.trust_root import TrustRoot
+
+
+def read_role_signed(
+    path: Path, beside: Path, trust: TrustRoot, role: str, now: datetime, *, most: int
+) -> tuple[bytes, KeyId]:  # fmt: skip
+    """Give a file's bytes (at most `most` and one), and the key whose bundle `beside` signs exactly them in that role.
+
+    Raises OSError, and what check_role_signature raises.
+    """
+    with path.open("rb") as file, beside.open("rb") as bundle:
+        data, signature = file.read(most + 1), bundle.read(most + 1)
+    key_id = check_role_signature(path, signature, trust, role, now)
+    # What was judged is what lies there; what was read must be the same bytes.
+    if path.read_bytes() != data:
+        raise DigestMismatch(f"{escaped(str(path))} is longer than {most} bytes, or changes while it is read",
+                             next_step="get the file and its signature again")  # fmt: skip
+    return data, key_id
 
 
 def check_role_signature(path: Path, signature: bytes, trust: TrustRoot, role: str, now: datetime) -> KeyId:

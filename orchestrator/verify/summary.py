@@ -1,7 +1,7 @@
 """Makes and checks verification summaries (SLSA VSA v1, https://slsa.dev/spec/v1.0/verification_summary)."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -116,6 +116,14 @@ def read_summary(data: bytes) -> Any:
 def time_of(data: bytes) -> datetime:
     """Say when a summary was made. Raises BadJson."""
     return datetime.strptime(read_summary(data)["predicate"]["timeVerified"], _TIME_FORM).replace(tzinfo=UTC)
+
+
+def digests_in(statement: Any, names: Collection[str]) -> dict[str, str]:
+    """Give what a summary says of these files: their SHA-256 by name."""
+    predicate = statement["predicate"]
+    said = [(each["name"], each["digest"]) for each in statement["subject"]]
+    said += [(each["uri"], each["digest"]) for each in predicate["inputAttestations"]]
+    return {name: digest["sha256"] for name, digest in said if name in names}
 
 
 def summary_problems(

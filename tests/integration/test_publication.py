@@ -1,12 +1,13 @@
 """Publication by the command line: real processes, real keys, a repository in a folder, and one in an object store."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +65,12 @@ class Shop:
     def owner(self) -> tuple[object, ...]:
         return "--key", "release.key", "--audit-key", "audit.key", "--audit-passphrase-env", "AUDIT_WORDS"
 
-    def run(self, *arguments: object, before: str = "", env: Mapping[str, str] | None = None) -> Done:
+    def run(
+        self, *arguments: object, before: str = "", env: Mapping[str, str] | None = None, around: Sequence[str] = ()
+    ) -> Done:  # fmt: skip
         given = {"PATH": os.environ["PATH"], "HOME": str(self.folder / "home"), "PYTHONPATH": str(ROOT), **SECRETS}
         done = subprocess.run(
-            [sys.executable, "-P", "-c", before + MAIN, *map(str, arguments)], cwd=self.folder,
+            [*around, sys.executable, "-P", "-c", before + MAIN, *map(str, arguments)], cwd=self.folder,
             env={**given, **(env or {})}, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert CANARY not in done.stdout + done.stderr
@@ -187,6 +190,26 @@ def test_reports_tell_the_stages_and_that_validation_was_not_done(shop: Shop) ->
     assert "Validation: not done" in text
     assert "warning: no matrix.toml was read" in done.out
     assert text.rstrip().endswith("published")
+
+
+@pytest.mark.fault(29)
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
+def test_a_clock_that_is_years_off_is_told_and_publishes_in_order(shop: Shop) -> None:
+    told = {}
+    for minor, off in enumerate(("+0d", "+1d", "+4000d", "+0d", "+1h")):
+        shop.make(f"1.{minor}.0")
+        place = ("--release-dir", f"releases/1.{minor}.0", *shop.place, *shop.owner, "--json-report", "r.json")
+        done = shop.run("publish", *place, around=("faketime", "-f", off))
+        assert (done.code, done.last) == (0, "published"), (off, done.out + done.err)
+        report = json.loads((shop.folder / "r.json").read_bytes())
+        told[minor] = [each for each in report["warnings"] if each.startswith("clock: ")]
+        assert report["index"]["revision"] == minor + 1
+        assert ("warning: clock: " in done.out) is bool(told[minor])
+    assert (told[0], told[1], told[4]) == ([], [], [])
+    assert "more than a year ago" in told[2][0]
+    assert "one of the two clocks is wrong" in told[3][0]
+    assert json.loads((shop.repository / "index.json").read_bytes())["latest"] == "1.4.0"
+    assert "revision 5" in shop.read("index", "verify").out
 
 
 def test_a_report_that_cannot_be_written_does_not_hide_what_happened(shop: Shop) -> None:
@@ -361,7 +384,8 @@ def test_35_missing_encryption_and_what_lenient_makes_of_it(shop: Shop) -> None:
     lenient = shop.publish("1.0.0", "--require-encryption", "--policy", "lenient")
     assert (lenient.code, "warning: encryption: " in lenient.out) == (0, True), lenient.err
     audit = json.loads(shop.read("audit", "show", "1.0.0").out)
-    assert [rule["waived"] for rule in audit["rules"] if not rule["passed"]] == ["the policy is lenient"]
+    waived = {rule["rule"]: rule["waived"] for rule in audit["rules"] if not rule["passed"]}
+    assert waived == {"encryption": "the policy is lenient", "validation": "not asked for"}
 
 
 @pytest.mark.fault(15)
@@ -463,7 +487,8 @@ def test_an_older_index_is_refused_by_who_saw_a_newer_one(shop: Shop) -> None:
     shop.published("1.1.0")
     assert shop.read("list").code == 0
     (shop.repository / "index.json").write_bytes(older)
-    for command in (("list",), ("fetch", "1.0.0", "--to", "got"), ("verify", "1.0.0"), ("index", "verify")):
+    for command in (("list",), ("fetch", "1.0.0", "--to", "got"), ("verify", "1.0.0"), ("index", "verify"),
+                    ("audit", "verify"), ("audit", "show", "1.0.0")):  # fmt: skip
         done = shop.read(*command)
         assert (done.code, "a rollback" in done.err) == (76, True), done.err
     assert shop.read("list", "--memory", shop.folder / "other-memory").code == 0
@@ -588,6 +613,355 @@ def test_what_would_refuse_the_release_refuses_before_it_is_built(shop: Shop) ->
     assert not (shop.folder / "dist").exists()
 
 
+EVIL = "\x1b]0;owned\x07\x1b[2J\r\n::add-mask::x\x9b\u202e"
+PRINTED = r"\033]0;owned\007\033[2J\r\n::add-mask::x\302\233m\342\200\256"
+
+
+def harmless(text: str) -> None:
+    assert not [each for each in text if (ord(each) < 32 and each != "\n") or each in "\x7f\x9b\u202e"], text
+    assert "\n::" not in text
+    assert not text.startswith("::")
+
+
+@pytest.mark.fault(82)
+def test_control_codes_come_into_no_audit_index_or_journal(shop: Shop) -> None:
+    configure(shop, "x86_64")
+    run = f"""run = 'printf "{PRINTED}"; printf "{PRINTED}" >&2; cp hello.c "$OUT/hello"'"""
+    text = (shop.folder / "matrix.toml").read_text().replace("run = 'true'", run)
+    (shop.folder / "matrix.toml").write_text(text)
+    done = shop.run("release", "--engine", "local")
+    assert (done.code, done.last) == (0, "published"), done.err
+    assert "owned" in "".join(path.read_text() for path in (shop.folder / "dist" / "logs").iterdir())
+    before = shop.snapshot()
+    for order in (("--reason", EVIL), ("--reason", "slow", "--actor", EVIL)):
+        refused = shop.change("yank", "1.0.0", *order)
+        assert refused.code == 39, refused.out + refused.err
+        harmless(refused.out + refused.err)
+    named = shop.change("yank", f"1.0.0{EVIL}", "--reason", "slow")
+    assert named.code == 39
+    harmless(named.out + named.err)
+    assert shop.snapshot() == before
+    assert shop.change("yank", "1.0.0", "--reason", "slow").code == 0
+    for path in (*shop.repository.glob("*.*"), shop.folder / "dist" / "publication-journal.jsonl"):
+        if path.is_file():
+            harmless(path.read_text())
+    for asked in (("audit", "show", "1.0.0"), ("index", "show"), ("list",), ("audit", "verify")):
+        told = shop.read(*asked)
+        assert told.code == 0, told.err
+        harmless(told.out + told.err)
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    """Mount a small file system of its own until the block ends."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=False).returncode:
+        pytest.skip("this machine does not let the tests mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("there", [True, False], ids=["there", "to be made"])
+def test_36_a_read_only_repository_refuses_before_anything_is_built(shop: Shop, *, there: bool) -> None:
+    configure(shop, "x86_64")
+    with mounted(shop.folder / "disk", "ro") as disk:
+        text = (shop.folder / "matrix.toml").read_text()
+        place = disk if there else disk / "new" / "repository"
+        (shop.folder / "matrix.toml").write_text(text.replace('path = "repository"', f'path = "{place}"'))
+        failed(shop.run("release", "--engine", "local"), 36, f"{disk} is read-only")
+    assert not (shop.folder / "dist").exists()
+
+
+@pytest.mark.fault(88)
+@pytest.mark.parametrize("options", ["noexec", "size=64k", "ro"])
+def test_a_bad_folder_for_temporary_files_is_no_matter_or_told(shop: Shop, options: str) -> None:
+    shop.make("1.0.0")
+    with mounted(shop.folder / "tmp", options) as bad:
+        if options.startswith("size"):
+            with pytest.raises(OSError, match="No space"):
+                (bad / "full").write_bytes(bytes(1 << 20))
+        env = {"TMPDIR": str(bad)}
+        done = shop.run("publish", "--release-dir", "releases/1.0.0", *shop.place, *shop.owner, env=env)
+        assert (done.code, done.last) in {(0, "published"), (90, "not published")}, done.out + done.err
+        assert done.code == 0 or str(bad) in done.err
+        told = shop.run("verify", "releases/1.0.0", "--trust", "trust.json", env=env)
+        assert told.code in {0, 90}, told.out + told.err
+        assert told.code == 0 or str(bad) in told.err
+    shop.published("1.1.0")
+    assert shop.read("audit", "verify").code == 0
+
+
+def by_source(shop: Shop, *targets: str, more: str = "", repository: str = REPOSITORY) -> None:
+    """Configure a product that this machine can build, and what stands behind [repository]."""
+    configure(shop, *targets, repository=repository + more)
+    (shop.folder / "src" / "hello.sh").write_text("#!/bin/sh\necho hello\n")
+    recipe = """run = 'install -m 755 hello.sh "$OUT/hello"'\nsmoke = [{ run = ["hello"] }]"""
+    text = (shop.folder / "matrix.toml").read_text().replace("run = 'true'", recipe)
+    (shop.folder / "matrix.toml").write_text(text)
+
+
+def audit_of(shop: Shop, version: str = "1.0.0") -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((shop.repository / f"{version}.audit.json").read_bytes())
+    return value
+
+
+# --- what a release must have ------------------------------------------------------------------------------------
+
+CALM = """
+[validate]
+startup_budget = 1000
+build_time = "off"
+[validate.security]
+vulnerabilities = "ignore"
+"""
+SPELLED_OUT = (
+    "--sign", "--include-sbom", "--include-slsa", "--verify-release", "--verification-policy", "strict",
+    "--publish-release", "--publication-policy", "strict",
+)  # fmt: skip
+
+
+def test_a_release_by_all_the_names_of_its_stages(shop: Shop) -> None:
+    by_source(shop, "x86_64", more=CALM)
+    done = shop.run("release", "--engine", "local", *SPELLED_OUT, "--post-release-validation", "--validation-policy",
+                    "strict")  # fmt: skip
+    assert (done.code, done.last) == (0, "published"), done.err
+    assert "validation: passed" in done.out
+    help_ = shop.good("release", "--help", env={"COLUMNS": "200"}).out
+    assert "changes nothing" in help_
+    assert not [each for each in ("--no-include", "--no-verify", "--no-publish", "--no-sign") if each in help_]
+
+
+def test_what_nobody_could_sign_or_encrypt_is_refused_before_it_is_built(shop: Shop) -> None:
+    by_source(shop, "x86_64")
+    failed(shop.run("release", "--engine", "local", "--encrypt"), 35, "recipients in [signing.encryption]")
+    text = (shop.folder / "matrix.toml").read_text()
+    (shop.folder / "matrix.toml").write_text(text.partition("[signing]")[0])
+    failed(shop.run("release", "--engine", "local", "--sign"), 34, "has no [signing]")
+    assert not (shop.folder / "dist").exists()
+
+
+def test_validation_that_an_option_asks_for_stops_or_warns(shop: Shop) -> None:
+    by_source(shop, "x86_64")
+    # By the usual rules, a release without a database of vulnerabilities was not checked.
+    for option in (("--post-release-validation",), ("--validation-policy", "strict"), ("--require-validation",)):
+        failed(shop.run("release", "--engine", "local", *option), 31, "vulnerabilities")
+    failed(shop.run("publish", "--require-validation"), 31, "vulnerabilities")
+    failed(shop.run("release", "--engine", "local", "--baseline-release", "0.9.0"), 31, "BaselineUnusable")
+    done = shop.run("release", "--engine", "local", "--validation-policy", "lenient", "--json-report", "r.json")
+    assert (done.code, done.last) == (0, "published"), done.err
+    warned = [each for each in json.loads((shop.folder / "r.json").read_bytes())["warnings"] if "validation" in each]
+    assert len(warned) == 1
+    assert "(waived: --validation-policy lenient (by " in warned[0]
+    audit = audit_of(shop)
+    assert audit["validation"]["security_passed"] is False
+    assert [each["rule"] for each in audit["waivers"]] == ["validation"]
+    assert audit["waivers"][0]["reason"].startswith("--validation-policy lenient (by ")
+
+
+def test_verification_that_is_lenient_lets_out_what_is_missing_and_never_what_is_wrong(shop: Shop) -> None:
+    without_documents(shop, "1.0.0", ".spdx.json", ".cdx.json")
+    failed(shop.publish("1.0.0"), 33, "no SBOM")
+    failed(shop.publish("1.0.0", "--verification-policy", "strict"), 33, "no SBOM")
+    made = shop.make("1.0.1")
+    made.write(made.artifacts[0], b"changed")
+    failed(shop.publish("1.0.1", "--verification-policy", "lenient"), 30, "promises")
+    unsigned = shop.make("1.0.2")
+    for name in unsigned.names():
+        if name.endswith(".sigstore.json"):
+            (unsigned.folder / name).unlink()
+    failed(shop.publish("1.0.2", "--verification-policy", "lenient"), 34, "no signature by a trusted key")
+    done = shop.publish("1.0.0", "--verification-policy", "lenient")
+    assert (done.code, "sbom: no SBOM" in done.out, "--verification-policy lenient (by" in done.out) == (0, True, True)
+    reasons = {each["rule"]: each["reason"] for each in audit_of(shop)["waivers"]}
+    assert reasons["sbom"].startswith("--verification-policy lenient (by ")
+
+
+def test_the_version_to_compare_with_can_be_named(shop: Shop) -> None:
+    by_source(shop, "x86_64", more=CALM)
+    for version in ("1.0.0", "1.1.0"):
+        shop.good("release", "--engine", "local")
+        text = (shop.folder / "matrix.toml").read_text()
+        after = {"1.0.0": "1.1.0", "1.1.0": "1.2.0"}[version]
+        (shop.folder / "matrix.toml").write_text(text.replace(f'"{version}"', f'"{after}"'))
+    failed(shop.run("release", "--engine", "local", "--baseline-release", "0.9.0"), 31, "0.9.0")
+    shop.good("release", "--engine", "local", "--baseline-release", "1.0.0")
+    assert audit_of(shop, "1.2.0")["validation"]["baseline"] == "1.0.0"
+    both = shop.run("publish", "--baseline-release", "1.0.0", "--validation-result", "dist/validation/1.2.0.json")
+    assert (both.code, "--baseline-release" in both.err) == (2, True)
+
+
+def test_validation_that_nobody_asked_for_is_told(shop: Shop) -> None:
+    configure(shop, *TARGETS)
+    shop.make("1.0.0", base="dist/staging")
+    done = shop.good("publish", "--json-report", "r.json")
+    words = "validation was not asked for: matrix.toml has no [validate]"
+    assert f"warning: {words}" in done.out
+    assert words in json.loads((shop.folder / "r.json").read_bytes())["warnings"]
+    (row,) = [each for each in audit_of(shop)["rules"] if each["rule"] == "validation"]
+    assert (row["passed"], row["waived"]) == (False, "not asked for")
+    assert row["text"] == words.removeprefix("validation was ")
+    assert shop.run("audit", "verify").code == 0
+
+
+WAIVER = """
+[[repository.waivers]]
+rule = "{rule}"
+reason = "the tool is broken"
+by = "Ann Example"
+expires = {expires}
+"""
+
+
+def test_a_waiver_in_the_configuration_lifts_its_rule_until_it_expires(shop: Shop) -> None:
+    without_documents(shop, "1.0.0", ".spdx.json", ".cdx.json")
+    shutil.move(shop.folder / "releases" / "1.0.0", shop.folder / "dist" / "staging" / "1.0.0")
+    configure(shop, *TARGETS, repository=REPOSITORY + WAIVER.format(rule="sbom", expires="2020-01-31"))
+    old = shop.run("publish", "--json-report", "r.json")
+    failed(old, 33, "no SBOM")
+    words = "the waiver of sbom by Ann Example expired on 2020-01-31, and lifts nothing"
+    assert words in json.loads((shop.folder / "r.json").read_bytes())["warnings"]
+    good = WAIVER.format(rule="sbom", expires='"2999-01-31"') + WAIVER.format(rule="encryption", expires="2999-01-31")
+    configure(shop, *TARGETS, repository=REPOSITORY + good)
+    done = shop.good("publish")
+    said = "the tool is broken, until 2999-01-31 (by Ann Example)"
+    assert f"(waived: {said})" in done.out
+    assert "the waiver of encryption by Ann Example lifts nothing: nobody asks this release for that" in done.out
+    assert {"rule": "sbom", "reason": said} in audit_of(shop)["waivers"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expires", "words"),
+    [
+        ("immutability", "2999-01-31", "immutability cannot be waived"),
+        ("sbmo", "2999-01-31", 'did you mean "sbom"?'),
+        ("sbom", '"soon"', "is no date"),
+        ("sbom", "2999-01-31T10:00:00Z", "is no date"),
+        ("sbom", "20300131", "is no date"),
+    ],
+)
+def test_13_a_waiver_that_can_lift_nothing(shop: Shop, rule: str, expires: str, words: str) -> None:
+    configure(shop, *TARGETS, repository=REPOSITORY + WAIVER.format(rule=rule, expires=expires))
+    done = shop.run("publish")
+    assert (done.code, words in done.err) == (13, True), done.err
+
+
+def approver(shop: Shop, name: str, *role: str) -> None:
+    """Make a key, and let it count where a role is given."""
+    shop.good("keys", "generate", "--out", f"{name}.key", "--no-passphrase")
+    if role:
+        trust = ("--trust", "trust.json", "--key", "release.key", "--no-passphrase")
+        shop.good("keys", "rotate", *trust, "--add", f"{name}.pub", "--role", *role)
+
+
+def test_a_release_goes_out_when_enough_keys_approved_exactly_its_bytes(shop: Shop, tmp_path: Path) -> None:
+    configure(shop, *TARGETS, repository=REPOSITORY + "approvals = 2\n")
+    approver(shop, "ann", "approver")
+    approver(shop, "bob", "approver")
+    approver(shop, "eve", "ci")
+    approver(shop, "mallory")
+    shop.make("1.0.0", base="dist/staging")
+    failed(shop.run("publish"), 38, "approved by 0, and 2 must")
+    for key in ("ann", "ann", "eve", "mallory", "release"):
+        assert "approved by " in shop.good("approve", "--key", f"{key}.key").out
+    done = shop.run("publish", "--json-report", "r.json")
+    failed(done, 38, "approved by 1, and 2 must")
+    warned = json.loads((shop.folder / "r.json").read_bytes())["warnings"]
+    assert len([each for each in warned if "does not count" in each]) == 3
+    # Bob has the bytes and his key, and nothing of the publisher's.
+    other = Shop(tmp_path / "bob", shop.signer)
+    shutil.copytree(shop.folder / "dist" / "staging" / "1.0.0", other.folder / "got" / "1.0.0")
+    shutil.copy(shop.folder / "bob.key", other.folder)
+    (shop.folder / "bob.key").unlink()
+    other.good("approve", "--staged", "got/1.0.0", "--key", "bob.key", "--out", "said")
+    # What he signed of other bytes is no word on these, whatever is written above his signature.
+    other.make("1.0.0", base="others", salt=b"other")
+    other.good("approve", "--staged", "others/1.0.0", "--key", "bob.key", "--out", "forged")
+    (said,) = (each for each in (other.folder / "said").iterdir() if not each.name.endswith(".sigstore.json"))
+    shutil.copy(said, other.folder / "forged")
+    kept = shop.folder / "dist" / "approvals" / "1.0.0"
+    shutil.copytree(other.folder / "forged", kept, dirs_exist_ok=True)
+    failed(shop.run("publish"), 38, "approved by 1, and 2 must")
+    shutil.copytree(other.folder / "said", kept, dirs_exist_ok=True)
+    assert shop.good("publish").out.rstrip().endswith("published")
+    keys = sorted(
+        json.loads(shop.good("keys", "show", f"{name}.pub", "--json").out)["key_id"] for name in ("ann", "bob")
+    )
+    assert sorted(audit_of(shop)["approvals"]) == keys
+    (row,) = [each for each in audit_of(shop)["rules"] if each["rule"] == "approvals"]
+    assert row["passed"] is True
+    assert shop.run("audit", "verify").code == 0
+
+
+def test_an_approval_of_other_bytes_is_none(shop: Shop) -> None:
+    configure(shop, *TARGETS, repository=REPOSITORY + "approvals = 1\n")
+    approver(shop, "ann", "approver")
+    shop.make("1.0.0", base="dist/staging")
+    shop.good("approve", "1.0.0", "--key", "ann.key")
+    shutil.rmtree(shop.folder / "dist" / "staging")
+    shop.make("1.0.0", base="dist/staging", salt=b"other")
+    failed(shop.run("publish"), 38, "approved by 0, and 1 must; 1 are for other bytes")
+    shop.make("1.0.1", base="dist/staging")
+    shutil.move(shop.folder / "dist" / "approvals" / "1.0.0", shop.folder / "dist" / "approvals" / "1.0.1")
+    failed(shop.run("publish", "--version", "1.0.1"), 38, "approved by 0, and 1 must")
+    both = shop.run("approve", "1.0.0", "--staged", "dist/staging/1.0.0", "--key", "ann.key")
+    assert (both.code, "not both" in both.err) == (2, True)
+    failed_to_read = shop.run("approve", "9.9.9", "--key", "ann.key")
+    assert failed_to_read.code not in {0, 1}
+
+
+def test_names_of_times_are_versions_where_the_configuration_says_so(shop: Shop) -> None:
+    version = "nightly-2030-01-31-120000"
+    shop.make(version, base="dist/staging")
+    configure(shop, *TARGETS)
+    failed(shop.run("publish", "--version", version), 39, "which this project does not allow")
+    configure(shop, *TARGETS, repository=REPOSITORY + "timestamped_versions = true\n")
+    assert shop.good("publish", "--version", version).out.rstrip().endswith("published")
+    assert version in shop.good("list").out
+    shop.good("verify", version)
+
+
+def test_a_gate_that_warns_publishes_what_nobody_proved_and_says_so(shop: Shop) -> None:
+    configure(shop, *TARGETS, repository=REPOSITORY + '[reproduce]\ngate = "block"\n')
+    shop.make("1.0.0", base="dist/staging")
+    failed(shop.run("publish"), 38, "reproducibility")
+    configure(shop, *TARGETS, repository=REPOSITORY + '[reproduce]\ngate = "warn"\n')
+    done = shop.good("publish", "--json-report", "r.json")
+    assert done.out.rstrip().endswith("published")
+    (warned,) = [
+        each for each in json.loads((shop.folder / "r.json").read_bytes())["warnings"]
+        if each.startswith("reproducibility: ")
+    ]  # fmt: skip
+    assert warned.endswith('(waived: gate = "warn" in [reproduce] (by matrix.toml))')
+    assert "reproducibility" in [each["rule"] for each in audit_of(shop)["waivers"]]
+
+
+MODES_COUNT = (
+    "import ctypes\n"
+    "libc, header, sets = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()\n"
+    "assert libc.capget(header, sets) == 0\n"
+    "sets[0], sets[1] = sets[0] & ~6, sets[1] & ~6\n"
+    "assert libc.capset(header, sets) == 0\n"
+)
+"""Takes from root what lets it write where a mode says no: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+
+
+@pytest.mark.parametrize("place", ["repository", "below/it"])
+def test_36_a_repository_that_cannot_be_written_is_refused_before_the_build(shop: Shop, place: str) -> None:
+    where = shop.folder / "there"
+    where.mkdir(mode=0o555)
+    by_source(shop, "x86_64", repository=REPOSITORY.replace('"repository"', f'"there/{place}"'))
+    done = shop.run("release", "--engine", "local", before=MODES_COUNT)
+    failed(done, 36, f"{where} is read-only, or another user's")
+    assert not (shop.folder / "dist").exists()
+    where.chmod(0o755)
+    assert shop.run("release", "--engine", "local", before=MODES_COUNT).last == "published"
+
+
 @pytest.mark.fault(77)
 def test_the_secret_is_nowhere(shop: Shop) -> None:
     configure(shop, *TARGETS)
@@ -627,5 +1001,5 @@ def test_a_bucket_from_publish_to_verify(shop: Shop, bucket: tuple[str, str]) ->
     assert "is verified" in shop.good("verify", "1.0.0", *place, env=env).out
     shop.good("yank", "1.0.0", "--reason", "slow", *place, *shop.owner, env=env)
     assert "is yanked: slow" in shop.good("fetch", "1.0.0", "--to", "got", *place, env=env).err
-    assert "2 events and 1 audits hold" in shop.good("audit", "verify", *place, env=env).out
+    assert "2 events and 1 audit hold" in shop.good("audit", "verify", *place, env=env).out
     assert object_stores.S3_SECRET not in shop.run("recover", *place, *shop.owner, env=env).out

@@ -171,6 +171,22 @@ def test_the_next_release_is_compared_with_the_last_good_one(project: Project) -
     assert next(each for each in listed if each["version"] == "1.0.1")["validation"]["baseline"] == "1.0.0"
 
 
+def test_a_machine_that_built_neither_of_both_can_publish_the_next_one(project: Project) -> None:
+    project.stage("1.0.1")
+    shutil.rmtree(project.folder / "dist" / "cells")
+    code, result = project.validate("1.0.1")
+    assert (code, result["checks"]["performance_passed"]) == (0, True), result
+    told = [each for each in result["findings"] if each["rule"] == "build_time"]
+    assert {each["severity"] for each in told} == {"warn"}
+    assert all("not compared: " in each["text"] for each in told)
+    project.write("1.0.1", rules='build_time = "require"')
+    code, result = project.validate("1.0.1")
+    assert (code, {each["rule"] for each in result["not_checked"]}) == (54, {"build_time"})
+    assert project.relbuild("publish", "--version", "1.0.1").code == 31
+    project.write("1.0.1")
+    assert project.good("publish", "--version", "1.0.1").out.rstrip().endswith("published")
+
+
 # --- releases that do not ----------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.validate import performance, startup
 from orchestrator.validate.values import FIRST_RELEASE, Outcome
-from orchestrator.validation_rules import ValidationRules
+from orchestrator.validation_rules import BuildTime, ValidationRules
 from tests.unit.payloads import Made, compared, compile_c, errors, gaps, passed
 
 SLEEPER = """
@@ -30,8 +30,8 @@ def keep(cells: Path, **seconds: float) -> Path:
     return cells
 
 
-def judged(new: Made, old: Made | None, cells: Path | None = None) -> Outcome:
-    return performance.check(compared(new, old, ValidationRules(), cells))
+def judged(new: Made, old: Made | None, cells: Path | None = None, rules: ValidationRules | None = None) -> Outcome:
+    return performance.check(compared(new, old, rules or ValidationRules(), cells))
 
 
 # --- sizes -------------------------------------------------------------------------------------------------------
@@ -137,9 +137,13 @@ def test_slower_build_fails_and_an_unknown_one_is_not_checked(tmp_path: Path) ->
     cells = keep(tmp_path / "cells", k1=20.0, k2=31.0)
     (finding,) = errors(judged(new, old, cells))
     assert (finding.rule, "1.55 times as long (31.0 s, before 20.0 s)" in finding.text) == ("build_time", True)
-    assert "what the build of the baseline took" in gaps(judged(new, old))[0]
+    wanted, off = (ValidationRules(build_time=each) for each in (BuildTime.REQUIRE, BuildTime.OFF))
+    assert "what the build of the baseline took" in gaps(judged(new, old, rules=wanted))[0]
+    assert passed(judged(new, old, cells, rules=off)).warnings == ()
     (cells / "k2" / "build.json").write_text("{}")
-    assert "what the build of this release took" in gaps(judged(new, old, cells))[0]
+    assert "what the build of this release took" in gaps(judged(new, old, cells, rules=wanted))[0]
+    (warning,) = passed(judged(new, old, cells)).warnings
+    assert (warning.rule, warning.text.startswith("not compared: what the build of this")) == ("build_time", True)
     short = keep(tmp_path / "short", k1=1.0, k2=3.0)
     passed(judged(new, old, short))
 

@@ -16,11 +16,12 @@ from orchestrator.policy import (
     Held,
     PublicationPolicy,
     Rule,
-    Waiver,
     enforce,
     refuse_broken,
 )
 from orchestrator.policy_evidence import Approval, GateReport, PolicyEvidence, PublishedArtifact, ask_gates
+from orchestrator.publishing_evidence import OUR_RULES
+from orchestrator.publishing_rules import WAIVABLE, Waiver
 from orchestrator.trust import Check, Evidence, VerificationResult
 
 STRICT, LENIENT = PublicationPolicy.STRICT, PublicationPolicy.LENIENT
@@ -234,6 +235,20 @@ def test_a_waiver_lifts_one_rule_and_says_why() -> None:
 ])  # fmt: skip
 def test_a_waiver_without_reason_or_rule_lifts_nothing(waiver: Waiver) -> None:
     assert not enforce(dataclasses.replace(STRICT, waivers=(waiver,)), broken("sbom")).passed
+
+
+def test_every_rule_but_immutability_can_be_named_in_a_waiver() -> None:
+    assert sorted(WAIVABLE) == sorted(set(OUR_RULES) - {IMMUTABILITY})
+
+
+def test_a_usual_rule_that_nobody_asked_for_is_told_and_never_counts_as_passed() -> None:
+    judged = enforce(STRICT.unasked("validation", "why not"), broken("validation"))
+    assert judged.passed
+    assert judged.warnings == ("validation was not asked for: why not",)
+    assert [each.rule for each in judged.outcomes if not each.passed] == ["validation"]
+    refuse_broken(judged.outcomes)
+    asked = enforce(STRICT.unasked("validation", "why not").requiring("validation"), broken("validation"))
+    assert (asked.passed, asked.warnings) == (False, ())
 
 
 def test_a_misspelt_waiver_is_noticed() -> None:

@@ -39,6 +39,7 @@ from tests.unit.release_maker import (
     ecdsa_key,
     gpg_keys,
     make_release,
+    sha256,
     write_trust,
 )
 
@@ -192,6 +193,22 @@ def test_gpg_alone_vouches_by_the_manifest(tmp_path: Path, gpg: GpgKey) -> None:
 
 
 # --- summary -----------------------------------------------------------------------------------------------------
+
+
+def test_a_summary_holds_for_a_part_of_its_release_too(release: MadeRelease, trust: TrustRoot) -> None:
+    verified = verify_release(release.folder, trust, Expectations(), NOW)
+    statement = summary_statement(verified, NOW)
+    name, mine = f"{release.version}.vsa.intoto.jsonl", Expectations(targets=("armv7",), require_summary=True)
+    release.attest(name, statement)
+    for path in release.folder.glob("*_aarch64.tar.gz*"):
+        path.unlink()
+    result, whole = judge_release(release.folder, trust, mine, NOW)
+    assert (result.passed, whole) == (True, None), result.evidence
+    assert not judge_release(release.folder, trust, Expectations(require_summary=True), NOW)[0].passed
+    kept = sha256(release.read(f"{release.artifacts[1]}.intoto.jsonl")).encode()
+    assert kept in statement
+    release.attest(name, statement.replace(kept, b"0" * 64))
+    assert not judge_release(release.folder, trust, mine, NOW)[0].passed
 
 
 def test_a_summary_is_made_signed_and_required(release: MadeRelease, trust: TrustRoot) -> None:

@@ -1,0 +1,97 @@
+"""The policy that a publish is judged by: what the configuration says, what the options add, and what is lifted."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING, Final
+
+from orchestrator.publishing_rules import PolicyMode, Waiver
+
+if TYPE_CHECKING:
+    from orchestrator.cli.promotion import Wishes
+    from orchestrator.cli.publisher import Publisher
+    from orchestrator.model import Matrix
+    from orchestrator.policy import PublicationPolicy
+    from orchestrator.publishing_rules import RuleWaiver
+
+VALIDATION: Final = ("validation",)
+DOCUMENTS: Final = ("sbom", "provenance")
+"""What a release may lack. A byte or a signature that does not hold is lifted by nothing."""
+
+
+def leniency(verification: PolicyMode | None, validation: PolicyMode | None) -> dict[str, str]:
+    """Name the rules that only warn, each with the option that says so."""
+    said = {"--verification-policy lenient": (verification, DOCUMENTS),
+            "--validation-policy lenient": (validation, VALIDATION)}  # fmt: skip
+    return {rule: option for option, (mode, rules) in said.items() if mode is PolicyMode.LENIENT for rule in rules}
+
+
+def policy_of(
+    wishes: "Wishes", opened: "Publisher", matrix: "Matrix | None", today: date
+) -> "tuple[PublicationPolicy, tuple[str, ...]]":  # fmt: skip
+    """Give the policy, and what the report is to say of waivers that lift nothing."""
+    from orchestrator.policy import PublicationPolicy  # noqa: PLC0415  (heavy, and --help does not need it)
+
+    mode = wishes.policy or opened.rules.mode
+    chosen = PublicationPolicy.LENIENT if mode is PolicyMode.LENIENT else PublicationPolicy.STRICT
+    chosen = _asked(chosen, wishes, matrix)
+    if opened.rules.approvals:
+        chosen = replace(chosen.requiring("approvals"), approvals=opened.rules.approvals)
+    chosen = replace(chosen, waivers=tuple(_by_option(wishes, opened)))
+    return _waived(_with_proof(chosen, matrix), opened.rules.waivers, today)
+
+
+def _asked(policy: "PublicationPolicy", wishes: "Wishes", matrix: "Matrix | None") -> "PublicationPolicy":
+    """Turn on the rules that the configuration or an option asks for, and say which usual one nobody asked for."""
+    from orchestrator.publishing_evidence import ARTIFACT_SIGNATURES  # noqa: PLC0415  (as above)
+
+    signing = matrix.signing if matrix else None
+    asked = {
+        ARTIFACT_SIGNATURES: wishes.require_signatures or (signing and signing.each_artifact),
+        "encryption": wishes.require_encryption or (signing and signing.encryption.recipients),
+        "ci": matrix and matrix.ci.checks.required,
+        "semver": matrix and matrix.ci.versions.strict,
+    }
+    policy = policy.requiring(*(rule for rule, wanted in asked.items() if wanted))
+    if wishes.validation is None and not wishes.require_validation and (matrix is None or matrix.validation is None):
+        why = f"{matrix.file.name} has no [validate]" if matrix else "no matrix.toml was read"
+        return policy.unasked("validation", why)
+    return policy
+
+
+def _with_proof(policy: "PublicationPolicy", matrix: "Matrix | None") -> "PublicationPolicy":
+    """Ask for reproducibility where [reproduce] says so; a gate that warns is a rule that is waived from the start."""
+    from orchestrator.reproduction_rules import ReproductionGate  # noqa: PLC0415
+
+    gate = matrix.reproduce.gate if matrix and matrix.reproduce else ReproductionGate.OFF
+    match gate:
+        case ReproductionGate.OFF:
+            return policy
+        case ReproductionGate.BLOCK:
+            return policy.requiring("reproducibility")
+        case ReproductionGate.WARN:
+            waiver = Waiver(rule="reproducibility", reason='gate = "warn" in [reproduce]', by="matrix.toml")
+            return replace(policy.requiring("reproducibility"), waivers=(*policy.waivers, waiver))
+
+
+def _by_option(wishes: "Wishes", opened: "Publisher") -> "Iterator[Waiver]":
+    for rule, option in wishes.lenient.items():
+        yield Waiver(rule=rule, reason=option, by=opened.terms.actor)
+
+
+def _waived(
+    policy: "PublicationPolicy", waivers: "tuple[RuleWaiver, ...]", today: date
+) -> "tuple[PublicationPolicy, tuple[str, ...]]":  # fmt: skip
+    """Lift what [[repository.waivers]] lift today; say of the others why they lift nothing."""
+    lifting, notes = [], []
+    for each in waivers:
+        name = f"the waiver of {each.rule} by {each.by}"
+        if each.expires < today:
+            notes.append(f"{name} expired on {each.expires.isoformat()}, and lifts nothing")
+        elif each.rule not in policy.rules:
+            notes.append(f"{name} lifts nothing: nobody asks this release for that")
+        else:
+            reason = f"{each.reason}, until {each.expires.isoformat()}"
+            lifting.append(Waiver(rule=each.rule, reason=reason, by=each.by))
+    # A waiver with somebody's reason tells more than an option, and the first one for a rule is told.
+    return replace(policy, waivers=(*lifting, *policy.waivers)), tuple(notes)
