@@ -39,18 +39,23 @@ class VersionRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """A machine of the provider. `label` is what the provider calls it; `host` the target that it is itself."""
+    """A machine of the provider. `host` is the target that it is itself.
+
+    `label` is GitHub's word for it; `gitlab_tag` GitLab's, where "" takes any runner of the project.
+    """
 
     label: str
     host: str
+    gitlab_tag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CiRules:
     """`setup` is shell that makes `program` runnable. `runners` are by target; others run on `runner`.
 
-    `shard_key` names the secret with the runner's own key. `sign_files` and `publish_files` lay secrets into files of
-    the project; `sign_variables` and `publish_variables` pass secrets by their own name.
+    `shard_key` and `rebuild_key` name the secrets with the keys of machines that build. `sign_files` and
+    `publish_files` lay secrets into files of the project; `sign_variables` and `publish_variables` pass secrets by
+    their own name.
     """
 
     setup: str = ""
@@ -61,7 +66,9 @@ class CiRules:
     environment: str = "release"
     sign_environment: str = "signing"
     build_environment: str = "build"
+    rebuild_environment: str = "rebuild"
     shard_key: str = "RELBUILD_SHARD_KEY"
+    rebuild_key: str = "RELBUILD_REBUILD_KEY"
     files: Mapping[str, str] = field(default_factory=dict)
     """Laid into every job that looks at the release: a trust file that is not committed."""
     sign_files: Mapping[str, str] = field(default_factory=dict)

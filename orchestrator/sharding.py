@@ -51,7 +51,9 @@ class Checkout:
             self.matrix, selection, engine, self.dist, self.observer, version=planned.version, apart=self.apart
         )
         config_sha256 = config_digest(self.matrix.file)
-        refuse_other_stand(planned, Stand.here(commit=world.commit, dirty=world.dirty, config_sha256=config_sha256))
+        changed = survey.checkout_state(self.matrix.root, self.apart).changed if world.dirty else ()
+        stand = Stand.here(commit=world.commit, dirty=world.dirty, config_sha256=config_sha256, changed=changed)
+        refuse_other_stand(planned, stand)
         return seen, dataclasses.replace(world, epoch=planned.epoch)
 
 

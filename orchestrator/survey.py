@@ -17,6 +17,8 @@ from orchestrator.model import Matrix, OutsideSource, Product, VersionFile
 
 _SEMVER_TAG = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(-[0-9A-Za-z.-]+)?(?:\+[0-9A-Za-z.-]+)?")
 _GIT_NEEDS = ("PATH", "HOME", "XDG_CONFIG_HOME")
+_STATUS = re.compile(r"\s*\S+\s+")
+"""What stands before a name in git's list of changes."""
 _SAFE_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_~-]{0,127}")
 
 
@@ -27,6 +29,8 @@ class CheckoutState:
     commit: str = ""
     dirty: bool = False
     epoch: int = 0
+    changed: tuple[str, ...] = ()
+    """What makes it dirty, as git names it: files, and folders (ending in a slash) of which it knows nothing."""
 
 
 def checkout_state(root: Path, apart: Collection[Path] = ()) -> CheckoutState:
@@ -37,9 +41,10 @@ def checkout_state(root: Path, apart: Collection[Path] = ()) -> CheckoutState:
     commit, _, seconds = head.partition(" ")
     inside = [path.relative_to(root) for path in apart if path.is_relative_to(root)]
     left_out = [f":(exclude,literal){path.as_posix()}" for path in inside]
-    said = _asked(root, "status", "--porcelain", "--untracked-files=normal", "--", ".", *left_out)
+    said = _asked(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", "--", ".", *left_out)
+    changed = tuple(_STATUS.sub("", entry, count=1) for entry in (said or "").split("\0") if entry)
     # A git that cannot tell has not said that nothing was changed.
-    return CheckoutState(commit=commit, dirty=said is None or bool(said), epoch=int(seconds))
+    return CheckoutState(commit=commit, dirty=said is None or bool(said), epoch=int(seconds), changed=changed)
 
 
 def tags_at(root: Path, commit: str) -> tuple[str, ...]:

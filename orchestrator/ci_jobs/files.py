@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builders.copying import make_folders
-from orchestrator.ci_jobs import blocks, github, gitlab, shell
+from orchestrator.ci_jobs import blocks, github, gitlab, shell, warning
 from orchestrator.ci_jobs.graph import Job, job_graph
 from orchestrator.ci_jobs.meaning import Difference, differences
 from orchestrator.ci_jobs.yaml_text import read_yaml
@@ -21,24 +21,31 @@ class _Provider:
     render: Callable[[tuple[Job, ...], CiRules], str]
     head: str
     """What stands before the block of a new file."""
+    rules_of: Callable[[CiRules], CiRules]
+    hosted: bool = True
+    """Whether each job begins on a machine that has nothing yet, and that nobody keeps."""
 
 
 _PROVIDERS = {
-    "github": _Provider(path=github.PATH, render=github.render, head="---\n"),
-    "gitlab": _Provider(path=gitlab.PATH, render=gitlab.render, head="---\n"),
-    "shell": _Provider(path=shell.PATH, render=shell.render, head=shell.HEAD),
+    "github": _Provider(path=github.PATH, render=github.render, head="---\n", rules_of=lambda rules: rules),
+    "gitlab": _Provider(path=gitlab.PATH, render=gitlab.render, head="---\n", rules_of=gitlab.rules_of),
+    "shell": _Provider(path=shell.PATH, render=shell.render, head=shell.HEAD, rules_of=shell.rules_of, hosted=False),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFile:
-    """A file of jobs. `found` is its text now, None where there is none; `wanted` keeps what people wrote around."""
+    """A file of jobs. `found` is its text now, None where there is none; `wanted` keeps what people wrote around.
+
+    `warnings` say what the jobs will not be able to do.
+    """
 
     provider: str
     path: Path
     matrix: Path
     found: str | None
     wanted: str
+    warnings: tuple[str, ...] = ()
 
 
 def job_file(provider: str, matrix: Matrix) -> JobFile:
@@ -52,9 +59,26 @@ def job_file(provider: str, matrix: Matrix) -> JobFile:
             f"{path} is there, and relbuild did not write it: it has no '{blocks.BEGIN}'",
             next_step="move it away; or put the two lines around what is to be replaced",
         )
-    block = kind.render(job_graph(matrix, matrix.ci), matrix.ci)
+    rules = kind.rules_of(matrix.ci)
+    if kind.hosted:
+        _refuse_without_setup(matrix)
+    graph = job_graph(matrix, rules)
+    lost = kind.hosted and warning.loses_repository(matrix)
+    block = f"{warning.COMMENT if lost else ''}{kind.render(graph, rules)}"
     wanted = blocks.join(blocks.Parts(before=parts.before, block=block, after=parts.after), provider)
-    return JobFile(provider=provider, path=path, matrix=matrix.file, found=found, wanted=wanted)
+    said = (*((warning.LOST,) if lost else ()), *warning.of_keys(matrix, graph), *warning.of_proof(matrix))
+    return JobFile(provider=provider, path=path, matrix=matrix.file, found=found, wanted=wanted, warnings=said)
+
+
+def _refuse_without_setup(matrix: Matrix) -> None:
+    """Raise CiInvalid where nobody said how a job gets the program: a name on an index would be anybody's."""
+    if not matrix.ci.setup:
+        raise CiInvalid(
+            f"{matrix.file} does not say how a job gets relbuild: [ci] has no `setup`",
+            next_step='write shell that installs what is pinned, such as setup = "python3 -m venv .venv && '
+            '.venv/bin/pip install --require-hashes -r relbuild.lock"; or setup = "true" where the machine has '
+            "`program` already",
+        )
 
 
 def write(file: JobFile) -> bool:

@@ -8,7 +8,7 @@ cache is not what a release is built of (zizmor's cache-poisoning). Finished cel
 from typing import Any, Final
 
 from orchestrator.ci_jobs import pins
-from orchestrator.ci_jobs.graph import APART, SHARDS, STAGING, Job, Parcel, laying
+from orchestrator.ci_jobs.graph import APART, PROOFS, SHARDS, STAGING, Job, Parcel, laying
 from orchestrator.ci_jobs.yaml_text import LONG_LINES, LONG_LINES_END, yaml_text
 from orchestrator.ci_rules import CiRules
 
@@ -74,6 +74,8 @@ def _take(parcel: Parcel) -> dict[str, Any]:
             wanted = {"pattern": "shard-*", "path": SHARDS, "merge-multiple": True}
         case Parcel.RELEASE:
             wanted = {"name": "release", "path": STAGING}
+        case Parcel.PROOF:
+            wanted = {"name": "proof", "path": PROOFS}
     return {"uses": pins.DOWNLOAD.uses, "with": wanted}
 
 

@@ -4,6 +4,7 @@ Secrets are the project's masked and protected variables, by name; each job that
 they can be scoped to. What a variable holds is there for the whole job, its setup too: GitLab knows no steps.
 """
 
+from dataclasses import replace
 from typing import Any, Final
 
 from orchestrator.ci_jobs.graph import APART, Job, laying
@@ -12,6 +13,11 @@ from orchestrator.ci_rules import CiRules
 
 PATH: Final = ".gitlab-ci.yml"
 _KEPT: Final = "5 days"
+
+
+def rules_of(rules: CiRules) -> CiRules:
+    """Give the rules as GitLab can follow them: a machine that it has no tag for is none of its own."""
+    return replace(rules, runners={target: each for target, each in rules.runners.items() if each.gitlab_tag})
 
 
 def render(graph: tuple[Job, ...], rules: CiRules) -> str:
@@ -31,7 +37,9 @@ def _stage(job: Job) -> str:
 
 
 def _job(job: Job, rules: CiRules) -> dict[str, Any]:
-    found: dict[str, Any] = {"stage": _stage(job), "tags": [job.runner.label]}
+    found: dict[str, Any] = {"stage": _stage(job)}
+    if job.runner.gitlab_tag:
+        found["tags"] = [job.runner.gitlab_tag]
     if job.needs:
         found["needs"] = [{"job": name, "artifacts": True} for name in job.needs]
     if job.history:

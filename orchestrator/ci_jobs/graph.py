@@ -1,4 +1,4 @@
-"""The one graph of jobs: plan, a build for each target, merge and sign, verify, publish."""
+"""The one graph of jobs: plan, a build for each target, merge and sign, verify, rebuild if that gates, publish."""
 
 import re
 from collections.abc import Mapping
@@ -9,11 +9,15 @@ from typing import Final
 from orchestrator.ci_rules import ChecksFrom, CiRules, Runner
 from orchestrator.errors import CiInvalid
 from orchestrator.model import Matrix
+from orchestrator.reproduction_rules import ReproductionGate
 
-PLAN, MERGE, VERIFY, PUBLISH = "plan", "merge", "verify", "publish"
+PLAN, MERGE, VERIFY, REPRODUCE, PUBLISH = "plan", "merge", "verify", "reproduce", "publish"
 PLAN_FILE: Final = "dist/plan.json"
 SHARDS: Final = "dist/shards"
 STAGING: Final = "dist/staging"
+PROOFS: Final = "dist/reproductions"
+_SHARD_KEY: Final = "dist/keys/shard.key"
+_REBUILD_KEY: Final = "dist/keys/rebuild.key"
 APART: Final = "mkdir -p dist && printf '*\\n' > dist/.gitignore"
 """What jobs lay into dist/ is then no change of the checkout."""
 _NOT_IN_A_NAME: Final = re.compile(r"[^A-Za-z0-9_-]")
@@ -26,9 +30,12 @@ class Parcel(StrEnum):
     PLAN = "plan"
     SHARD = "shard"
     RELEASE = "release"
+    PROOF = "proof"
 
 
-_PATHS: Final = {Parcel.PLAN: PLAN_FILE, Parcel.SHARD: f"{SHARDS}/", Parcel.RELEASE: f"{STAGING}/"}
+_PATHS: Final = {
+    Parcel.PLAN: PLAN_FILE, Parcel.SHARD: f"{SHARDS}/", Parcel.RELEASE: f"{STAGING}/", Parcel.PROOF: f"{PROOFS}/",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +67,10 @@ class Job:
 
 
 def job_graph(matrix: Matrix, rules: CiRules) -> tuple[Job, ...]:
-    """Give the jobs of a matrix, in an order that they can run in. Raises CiInvalid for targets of one name."""
+    """Give the jobs of a matrix, in an order that they can run in.
+
+    Raises CiInvalid for targets of one name, and for a proof that no job could give.
+    """
     used = {name for product in matrix.products for name in product.targets}
     targets = [name for name in matrix.targets if name in used]
     plan = Job(
@@ -69,33 +79,64 @@ def job_graph(matrix: Matrix, rules: CiRules) -> tuple[Job, ...]:
     )  # fmt: skip
     builds = tuple(_build(target, rules) for target in targets)
     _refuse_twins(builds)
-    merge = Job(
+    proof = (_reproduce(targets, rules),) if _blocks(matrix) else ()
+    publish = (_publish(matrix, rules, proof),) if matrix.repository else ()
+    return (plan, *builds, _merge(builds, rules), _verify(rules), *proof, *publish)
+
+
+def _merge(builds: tuple[Job, ...], rules: CiRules) -> Job:
+    return Job(
         name=MERGE, title="Merge and sign", runner=rules.runner, needs=(PLAN, *(each.name for each in builds)),
         takes=(Parcel.PLAN, Parcel.SHARD), gives=Parcel.RELEASE, history=True, environment=rules.sign_environment,
         files={**rules.files, **rules.sign_files}, variables=rules.sign_variables,
         commands=(f"{rules.program} merge --plan {PLAN_FILE} {SHARDS}/*",),
     )  # fmt: skip
-    verify = Job(
+
+
+def _verify(rules: CiRules) -> Job:
+    return Job(
         name=VERIFY, title="Verify as a stranger", runner=rules.runner, needs=(MERGE,), takes=(Parcel.RELEASE,),
-        files=rules.files,
-        commands=(f"{rules.program} verify {STAGING}/*",),
+        files=rules.files, commands=(f"{rules.program} verify {STAGING}/*",),
     )  # fmt: skip
-    publish = Job(
-        name=PUBLISH, title="Publish", runner=rules.runner, needs=(MERGE, VERIFY), takes=(Parcel.RELEASE,),
+
+
+def _reproduce(targets: list[str], rules: CiRules) -> Job:
+    """Rebuild all on one machine, with a key of its own: recipes run there, so no release key is there."""
+    if foreign := _hosts(targets, rules):
+        raise CiInvalid(
+            f'[reproduce] has gate = "block", and no one machine can rebuild what [ci.runners] spreads over '
+            f"several kinds ({foreign.strip()})",
+            next_step='leave out `host` in [ci.runners], so that all is cross-built; or gate = "warn"',
+        )
+    return Job(
+        name=REPRODUCE, title="Rebuild in another world", runner=rules.runner, needs=(MERGE,), takes=(Parcel.RELEASE,),
+        gives=Parcel.PROOF, history=True, environment=rules.rebuild_environment,
+        files={**rules.files, _REBUILD_KEY: rules.rebuild_key},
+        commands=(f"{rules.program} reproduce --staged {STAGING}/* --key {_REBUILD_KEY}",),
+    )  # fmt: skip
+
+
+def _publish(matrix: Matrix, rules: CiRules, proof: tuple[Job, ...]) -> Job:
+    return Job(
+        name=PUBLISH, title="Publish", runner=rules.runner, needs=(MERGE, VERIFY, *(job.name for job in proof)),
+        takes=(Parcel.RELEASE, *(job.gives for job in proof if job.gives)),
         environment=rules.environment, files={**rules.files, **rules.publish_files}, repository=_repository(matrix),
         variables=rules.publish_variables, history=True, checks_token=_checks_token(rules),
         commands=(f"{rules.program} publish --release-dir {STAGING}/*",),
     )  # fmt: skip
-    return (plan, *builds, merge, verify, *((publish,) if matrix.repository else ()))
+
+
+def _blocks(matrix: Matrix) -> bool:
+    return matrix.reproduce is not None and matrix.reproduce.gate is ReproductionGate.BLOCK
 
 
 def _build(target: str, rules: CiRules) -> Job:
     return Job(
         name=f"build-{_NOT_IN_A_NAME.sub('-', target)}", title=f"Build {target}", target=target,
         runner=rules.runners.get(target, rules.runner), needs=(PLAN,), takes=(Parcel.PLAN,), gives=Parcel.SHARD,
-        files={"dist/keys/shard.key": rules.shard_key}, environment=rules.build_environment,
+        files={_SHARD_KEY: rules.shard_key}, environment=rules.build_environment,
         commands=(
-            f"{rules.program} build --plan {PLAN_FILE} --targets {target} --shard-key dist/keys/shard.key",
+            f"{rules.program} build --plan {PLAN_FILE} --targets {target} --shard-key {_SHARD_KEY}",
         ),
     )  # fmt: skip
 

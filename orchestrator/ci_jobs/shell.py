@@ -4,9 +4,10 @@ A person runs it on one machine, to see what the services would do; only files p
 """
 
 import shlex
+from dataclasses import replace
 from typing import Final
 
-from orchestrator.ci_jobs.graph import APART, PLAN_FILE, PUBLISH, SHARDS, STAGING, Job, Parcel
+from orchestrator.ci_jobs.graph import APART, PLAN_FILE, PROOFS, PUBLISH, SHARDS, STAGING, Job, Parcel
 from orchestrator.ci_rules import CiRules
 
 PATH: Final = "ci/release"
@@ -72,6 +73,11 @@ say "the jobs' folders are in $jobs"
 """
 
 
+def rules_of(rules: CiRules) -> CiRules:
+    """Give the rules as one machine can follow them: it is of one kind, and builds for all targets."""
+    return replace(rules, runners={})
+
+
 def render(graph: tuple[Job, ...], rules: CiRules) -> str:
     """Give the text of the managed block. The program is this checkout's own: one machine sets up once."""
     program = rules.program if rules.program.startswith("/") else f"$root/{rules.program}"
@@ -101,6 +107,8 @@ def _take(parcel: Parcel) -> str:
             return f'mkdir -p {SHARDS} && cp -R "$parcels"/shards/. {SHARDS}/'
         case Parcel.RELEASE:
             return f'mkdir -p {STAGING} && cp -R "$parcels"/staging/. {STAGING}/'
+        case Parcel.PROOF:
+            return f'mkdir -p {PROOFS} && cp -R "$parcels"/proof/. {PROOFS}/'
 
 
 def _give(parcel: Parcel) -> list[str]:
@@ -111,3 +119,5 @@ def _give(parcel: Parcel) -> list[str]:
             return ['mkdir -p "$parcels/shards"', f'cp -R {SHARDS}/. "$parcels/shards/"']
         case Parcel.RELEASE:
             return ['rm -rf "$parcels/staging"', f'cp -R {STAGING} "$parcels/staging"']
+        case Parcel.PROOF:
+            return ['rm -rf "$parcels/proof"', f'cp -R {PROOFS} "$parcels/proof"']

@@ -32,7 +32,7 @@ def ci(shape: CiShape | None, root: Path, targets: Collection[str], drafts: list
         what = "checks_api is not https, and the token would be there for all to read"
         drafts.append(Draft(path=("ci", "checks_api"), what=what, suggestion="write it with https://"))
     return CiRules(
-        setup=shape.setup.rstrip("\n"),
+        setup=(shape.setup or "").rstrip("\n"),
         program=shape.program,
         runner=_runner(shape.runner),
         runners={target: _runner(runner) for target, runner in shape.runners.items()},
@@ -40,7 +40,9 @@ def ci(shape: CiShape | None, root: Path, targets: Collection[str], drafts: list
         environment=shape.environment,
         sign_environment=shape.sign_environment,
         build_environment=shape.build_environment,
+        rebuild_environment=shape.rebuild_environment,
         shard_key=shape.shard_key,
+        rebuild_key=shape.rebuild_key,
         files=dict(shape.files),
         sign_files=dict(shape.sign_files),
         publish_files=dict(shape.publish_files),
@@ -65,4 +67,4 @@ def _checks(shape: CiShape, root: Path) -> CheckRules:
 
 
 def _runner(shape: RunnerShape) -> Runner:
-    return Runner(label=shape.label, host=shape.host)
+    return Runner(label=shape.label, host=shape.host, gitlab_tag=shape.gitlab_tag or "")

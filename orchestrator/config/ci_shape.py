@@ -32,16 +32,21 @@ Setup = Annotated[texts.Script, AfterValidator(_without_expressions)]
 class RunnerShape(Shape):
     """A machine of the provider."""
 
-    label: Label = Field(description="What the provider calls it: runs-on of GitHub, a tag of GitLab.")
+    label: Label = Field(description="What GitHub calls it: runs-on.")
+    gitlab_tag: Label | None = Field(
+        default=None,
+        description="The tag of a GitLab runner. Without one, `runner` takes any; a target's row is GitHub's alone.",
+    )
     host: texts.TargetName = Field(default="x86_64", description="The target that it is itself.")
 
 
 class CiShape(Shape):
     """How generated jobs run: `relbuild ci github|gitlab|shell --write`."""
 
-    setup: Setup = Field(
-        default="python3 -m venv .venv && .venv/bin/python -m pip install relbuild",
-        description="Shell that makes relbuild runnable in a job.",
+    setup: Setup | None = Field(
+        default=None,
+        description="Shell that makes relbuild runnable in a job; jobs of GitHub and GitLab need it. Keys are "
+        "laid down there later: install what is pinned by hashes.",
     )
     program: Program = Field(default=".venv/bin/relbuild", description="How a job calls it then.")
     runner: RunnerShape = Field(default=RunnerShape(label="ubuntu-24.04"), description="Where jobs run.")
@@ -52,7 +57,13 @@ class CiShape(Shape):
     environment: texts.Name = Field(default="release", description="Asks for an approval before publishing.")
     sign_environment: texts.Name = Field(default="signing", description="Holds the secrets of the job that signs.")
     build_environment: texts.Name = Field(default="build", description="Holds the secret of the jobs that build.")
+    rebuild_environment: texts.Name = Field(default="rebuild", description="Holds that of the job that rebuilds.")
     shard_key: texts.EnvName = Field(default="RELBUILD_SHARD_KEY", description="Secret with the builders' own key.")
+    rebuild_key: texts.EnvName = Field(
+        default="RELBUILD_REBUILD_KEY",
+        description='Secret with the key of the job that rebuilds, where [reproduce] has gate = "block"; `keys` there '
+        "names its .pub.",
+    )
     files: dict[JobPath, texts.EnvName] = Field(
         default={}, description="Files that every job that looks at the release needs, from variables."
     )

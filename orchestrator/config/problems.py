@@ -50,6 +50,7 @@ _TABLES: dict[KeyPath, tuple[type[Shape], ...]] = {
     ("policy",): (shapes.PolicyShape,),
     ("policy", "gate"): (shapes.GateShape,),
     ("repository",): (repository_shape.RepositoryShape,),
+    ("repository", "waivers", "*"): (repository_shape.RuleWaiverShape,),
     ("ci",): (ci_shape.CiShape,),
     ("ci", "runner"): (ci_shape.RunnerShape,),
     ("ci", "runners", "*"): (ci_shape.RunnerShape,),

@@ -8,7 +8,7 @@ RelbuildError
       +-- UnknownName     14   a target or product was asked for that nobody declared
       +-- NothingToDo     15   the selection holds no cell
       +-- VersionUnknown  17   the project's version or commit time cannot be told
-      +-- CiInvalid          114  a workflow cannot be read, or there is no [ci]
+      +-- CiInvalid          114  a workflow cannot be read, or [ci] does not say what its jobs need
       +-- CiDrift            115  a workflow does something else than matrix.toml says
  +-- StagingError         27   the staged release cannot be written or does not hold together
  +-- BestEffortFailed     28   only best-effort cells were asked for, and none of them was built

@@ -298,7 +298,16 @@ def test_another_commit_is_refused_by_who_builds_and_by_who_merges(fleet: Fleet,
 
 def test_a_dirty_tree_is_refused_by_who_builds_and_by_who_merges(fleet: Fleet, shards: dict[str, Path]) -> None:
     (fleet.machine("dirty") / "src" / "extra.c").write_text("int extra;\n", encoding="utf-8")
-    refused(fleet.run("dirty", "build", "--plan", fleet.plan, "-t", "armv7"), 105, "no commit holds")
+    build = ("build", "--plan", fleet.plan, "-t", "armv7")
+    refused(fleet.run("dirty", *build), 105, "no commit holds ('src/extra.c')")
+    place = fleet.machine("dirtier")
+    (place / "src" / "hello.c").write_text("int other;\n", encoding="utf-8")
+    for number in range(6):
+        (place / f"new {number}").touch()
+    (place / "far").mkdir()
+    (place / "far" / "x").touch()
+    told = "'src/hello.c', 'far/', 'new 0', 'new 1', 'new 2' and 3 more"
+    refused(fleet.run("dirtier", *build), 105, f"this machine has files that no commit holds ({told})")
     shard = fleet.copy(shards["armv7"], "dirt")
     fleet.sign_again(shard, lambda document: document.update(dirty=True))
     refused(fleet.merge(shards["x86_64"], shards["aarch64"], shard), 105)

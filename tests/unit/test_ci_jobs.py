@@ -38,6 +38,7 @@ signers = [{ key_file = "release.key" }]
 path = "releases"
 audit_key = "audit.key"
 [ci]
+setup = "python3 -m venv .venv && .venv/bin/pip install --require-hashes -r relbuild.lock"
 runners = { aarch64 = { label = "ubuntu-24.04-arm", host = "aarch64" } }
 sign_files = { "release.key" = "RELEASE_KEY" }
 publish_files = { "audit.key" = "AUDIT_KEY", "keys/" = "KEY_FOLDER" }
@@ -52,6 +53,7 @@ PROVIDERS: Final = ("github", "gitlab")
 def project(folder: Path, text: str = MATRIX, **keys: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     more = "".join(f"{name} = {json.dumps(value)}\n" for name, value in keys.items())
+    text = "".join(line for line in text.splitlines(keepends=True) if line.partition(" = ")[0] not in keys)
     (folder / "matrix.toml").write_text(text.replace("[ci]\n", f"[ci]\n{more}"))
     return folder / "matrix.toml"
 
