@@ -129,8 +129,7 @@ FAULTS = (
     # surroundings
     _row(86, "recovery after the disk came back from an old copy", "noticed by whoever saw a newer revision"),
     _row(87, "foreign files in the base, and half-deleted versions", "told and left; others can publish"),
-    _row(88, "few descriptors, little memory, a full or noexec folder for temporary files", "works, or fails cleanly",
-         "the right reason where gpg has no room for a keyring there: it is said that nobody trusts the key"),
+    _row(88, "few descriptors, little memory, a full or noexec folder for temporary files", "works, or fails cleanly"),
     _row(89, "another locale or an odd umask", "the same bytes and modes"),
     _row(90, "an index of an older or a newer schema", "the older is read; the newer refused and not rewritten",
          "an older schema, of which there is none"),

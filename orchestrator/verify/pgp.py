@@ -52,9 +52,11 @@ class Gpg:
     @cached_property
     def _home(self) -> Path:
         home = self.folder / "gpg"
-        home.mkdir(mode=0o700)
+        home.mkdir(mode=0o700, exist_ok=True)
         for key in self.keys:
-            self._run(home, "--import", stdin=key.public.encode())
+            said = self._run(home, "--status-fd", "1", "--import", stdin=key.public.encode())
+            if b"[GNUPG:] IMPORT_OK " not in said:
+                raise BadPacket(f"cannot be checked: gpg could not put the key {key.key_id} into a keyring in {home}")
         return home
 
     def signer_of(self, armored: bytes, subject: FileRead, now: datetime) -> KeyId:

@@ -176,6 +176,7 @@ def test_a_bad_folder_for_temporary_files_is_no_matter_or_ends_it(project: Shop)
                 project.good("sign", env={"TMPDIR": str(bad)})
             done = project.run(*verify, env={"TMPDIR": str(bad)})
             assert (done.code == 0) is ("is verified" in done.out) is (not left), done.out + done.err
+            assert ("into a keyring in" in done.out + done.err) is bool(left), done.out + done.err
         project.good(*verify)
 
 
