@@ -51,7 +51,7 @@ def refused(store: Located, what: str) -> RepositoryError:
     """Say what a store does not do, and that nothing can be published to it."""
     return RepositoryError(
         f"{store.location} {what}, so two publishers could overwrite each other's releases or publish broken ones",
-        next_step="use a store that enforces conditional writes and checksums; docs list those that do",
+        next_step="use a store that enforces conditional writes and checksums: docs/reference/stores.md names some",
     )
 
 

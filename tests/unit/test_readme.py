@@ -32,12 +32,17 @@ def test_every_error_has_its_own_code() -> None:
     assert len(codes) == len(set(codes))
 
 
+def commands(text: str) -> set[str]:
+    return set(re.findall(r"(?:^ {4,}|`)relbuild ([a-z]+)", text, re.MULTILINE))
+
+
 def test_the_commands_of_the_readme_exist() -> None:
     from orchestrator.cli.main import app
 
     known = {command.name for command in app.registered_commands} | {group.name for group in app.registered_groups}
     # As an example's line, or as words in code: "relbuild itself" is neither.
-    named = set(re.findall(r"(?:^ {4,}|`)relbuild ([a-z]+)", README, re.MULTILINE))
-    assert named == known
+    assert commands(README) == known
+    for page in (ROOT / "docs").rglob("*.md"):
+        assert commands(page.read_text(encoding="utf-8")) <= known, page
     for script in re.findall(r"ci/[a-z]+", README):
         assert (ROOT / script).is_file()
