@@ -29,8 +29,10 @@ class PublicationPolicy:
     mode: PolicyMode
     rules: tuple[str, ...]
     approvals: int = 1
-    """How many different people must approve, where that rule is on."""
+    """How many different keys must approve, where that rule is on."""
     waivers: tuple[Waiver, ...] = ()
+    firm: frozenset[str] = frozenset()
+    """Rules that stop in the lenient mode, too."""
     not_asked: tuple[tuple[str, str], ...] = ()
     """Usual rules that are off, each with the reason: reports and audits tell."""
 
@@ -163,7 +165,7 @@ def _waived(name: str, policy: PublicationPolicy) -> str:
     for waiver in policy.waivers:
         if waiver.rule == name and waiver.reason.strip() and waiver.by.strip():
             return f"{waiver.reason} (by {waiver.by})"
-    return "the policy is lenient" if policy.mode is PolicyMode.LENIENT else ""
+    return "the policy is lenient" if policy.mode is PolicyMode.LENIENT and name not in policy.firm else ""
 
 
 def _idle_waiver(waiver: Waiver) -> RuleOutcome:

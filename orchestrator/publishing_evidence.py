@@ -18,6 +18,7 @@ from orchestrator.staged import StagedDocument, read_documents, read_staged
 from orchestrator.trust import ARMOR, ATTESTATION, BUNDLE, ENCRYPTED, Check, VerificationResult
 from orchestrator.validation_evidence import Validation
 from orchestrator.verify.json_strict import BadJson
+from orchestrator.verify.parts import is_part
 
 ARTIFACT_SIGNATURES: Final = "artifact signatures"
 """A rule that `--require-signatures` turns on, beside "signatures", which the manifest's fulfil."""
@@ -64,7 +65,7 @@ def read_candidate(folder: Path) -> Candidate:
 def read_verification(path: Path) -> VerificationResult:
     """Read a result of `relbuild verify --result`. Raises VerificationRequired."""
     try:
-        return verify.from_json(_content(path))
+        result = verify.from_json(_content(path))
     except BadJson as error:
         raise VerificationRequired(
             f"{escaped(str(path))} is no verification result: it {error}",
@@ -72,6 +73,12 @@ def read_verification(path: Path) -> VerificationResult:
         ) from None
     except OSError as error:
         _unreadable(path, error, VerificationRequired)
+    if is_part(result):
+        raise VerificationRequired(
+            f"{escaped(str(path))} is about a part of a release alone",
+            next_step="verify the whole of it: `relbuild verify FOLDER --result FILE`",
+        )
+    return result
 
 
 def _content(path: Path) -> bytes:

@@ -43,10 +43,10 @@ class PolicyMode(StrEnum):
 
 
 WAIVABLE: Final = (
-    "verification", "validation", "manifest", "sbom", "provenance", "signatures", "artifact signatures", "encryption",
+    "validation", "manifest", "sbom", "provenance", "signatures", "artifact signatures", "encryption",
     "targets", "ci", "semver", "reproducibility", "approvals",
 )  # fmt: skip
-"""The rules of a policy that a waiver may name. A version that is taken stays so."""
+"""The rules that a waiver may name. Nothing lifts a version that is taken, or a verification that says no."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,8 @@ def plan(  # noqa: PLR0917  (options are keyword-only on the command line)
     from builders.targets import host  # noqa: PLC0415
     from orchestrator import release, sharding  # noqa: PLC0415  (heavy, and --help does not need it)
     from orchestrator.cli import progress, tables, wire  # noqa: PLC0415
-    from orchestrator.plan import Selection  # noqa: PLC0415
+    from orchestrator.events import Note  # noqa: PLC0415
+    from orchestrator.plan import Selection, select  # noqa: PLC0415
     from orchestrator.shards import plan_file  # noqa: PLC0415
 
     if hosts and not as_json:
@@ -42,7 +43,12 @@ def plan(  # noqa: PLR0917  (options are keyword-only on the command line)
     with progress.observer(progress.LogFormat.PLAIN) as observer:
         checkout = sharding.Checkout(matrix=matrix, dist=dist, observer=observer, apart=_written_to())
         chosen = wire.open_engine(engine or matrix.engine.kind, dist, matrix)
-        made, elsewhere = sharding.plan_on(checkout, selection, chosen, _hosts(hosts or [], matrix))
+        foreign = _hosts(hosts or [], matrix)
+        if as_json:
+            # What is filed names toolchains by digest, so those of this machine's cells must be here.
+            own = [each for each in select(matrix, selection) if foreign.get(each[1].name, host()).name == host().name]
+            chosen.prepare(matrix, own, lambda text: observer(Note(text=text)))
+        made, elsewhere = sharding.plan_on(checkout, selection, chosen, foreign)
     if as_json:
         told = plan_file.plan_json(made, elsewhere, host=host(), config_sha256=plan_file.config_digest(matrix.file))
         print(tables.to_json(told))
@@ -55,6 +61,7 @@ def plan(  # noqa: PLR0917  (options are keyword-only on the command line)
 
 def _hosts(given: list[str], matrix: "Matrix") -> "dict[str, Target]":
     """Read TARGET=HOST pairs. Raises UnknownName."""
+    from orchestrator.errors import UnknownName  # noqa: PLC0415  (as above)
     from orchestrator.plan import wanted_targets  # noqa: PLC0415  (as above)
 
     found = {}
@@ -62,8 +69,10 @@ def _hosts(given: list[str], matrix: "Matrix") -> "dict[str, Target]":
         target, separator, host = text.partition("=")
         if not separator:
             raise typer.BadParameter(f"--host {text}: give TARGET=HOST, such as aarch64=aarch64")
-        names = [next(iter(wanted_targets(matrix, (name,)) or ("",))) for name in (target, host)]
-        found[names[0]] = matrix.targets[names[1]]
+        names = [wanted_targets(matrix, (name,)) or () for name in (target, host)]
+        if any(len(each) != 1 for each in names):
+            raise UnknownName(f"--host {text} names all targets", next_step="give one TARGET=HOST for each")
+        found[next(iter(names[0]))] = matrix.targets[next(iter(names[1]))]
     return found
 
 

@@ -26,6 +26,12 @@ def leniency(verification: PolicyMode | None, validation: PolicyMode | None) -> 
     return {rule: option for option, (mode, rules) in said.items() if mode is PolicyMode.LENIENT for rule in rules}
 
 
+def firmness(verification: PolicyMode | None, validation: PolicyMode | None) -> frozenset[str]:
+    """Name the rules that stop whatever the policy's mode is, because an option says strict."""
+    said = ((verification, DOCUMENTS), (validation, VALIDATION))
+    return frozenset(rule for mode, rules in said if mode is PolicyMode.STRICT for rule in rules)
+
+
 def policy_of(
     wishes: "Wishes", opened: "Publisher", matrix: "Matrix | None", today: date
 ) -> "tuple[PublicationPolicy, tuple[str, ...]]":  # fmt: skip
@@ -37,7 +43,7 @@ def policy_of(
     chosen = _asked(chosen, wishes, matrix)
     if opened.rules.approvals:
         chosen = replace(chosen.requiring("approvals"), approvals=opened.rules.approvals)
-    chosen = replace(chosen, waivers=tuple(_by_option(wishes, opened)))
+    chosen = replace(chosen, waivers=tuple(_by_option(wishes, opened)), firm=wishes.firm)
     return _waived(_with_proof(chosen, matrix), opened.rules.waivers, today)
 
 

@@ -50,6 +50,7 @@ class Wishes:
     baseline: str = ""
     """The version that validation compares with, instead of the last good one."""
     lenient: Mapping[str, str] = field(default_factory=dict)
+    firm: frozenset[str] = frozenset()
     """Rules that only warn, each with the option that says so."""
     sign: bool = False
     """Refuse, before anything is built, a release that nobody is to sign."""
@@ -102,7 +103,7 @@ def _reproduced(opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "
     roots = (opened.trust, *((trust_of_keys(rules.keys),) if rules.keys else ()))
     staged = read_candidate(folder).staged
     # dist/staging/VERSION lies beside dist/reproductions; so does the staging folder of any other --output.
-    return gate.report_on(staged, staged.folder.parents[1], rules, roots, publisher.now())
+    return gate.report_on(staged, staged.folder.parent.parent, rules, roots, publisher.now())
 
 
 def _validation(wishes: Wishes, opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "_Validating":

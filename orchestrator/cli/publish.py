@@ -76,6 +76,7 @@ def publish(  # noqa: PLR0917  (options are keyword-only on the command line)
         verification=verification_result, validation=validation_result,
         require_validation=require_validation or bool(validation_policy or baseline_release),
         baseline=baseline_release, lenient=policies.leniency(verification_policy, validation_policy),
+        firm=policies.firmness(verification_policy, validation_policy),
     )  # fmt: skip
     with state_told_last():
         opened = publisher.open_publisher(places.placed(where), owner, matrix, trust, passphrases)
@@ -150,6 +151,7 @@ def release(  # noqa: PLR0917  (options are keyword-only on the command line)
     wishes = Wishes(
         policy=policy, require_signatures=require_signatures, require_encryption=require_encryption or encrypt,
         sign=sign, baseline=baseline_release, lenient=policies.leniency(verification_policy, validation_policy),
+        firm=policies.firmness(verification_policy, validation_policy),
         require_validation=require_validation or post_release_validation or bool(validation_policy or baseline_release),
         json_report=json_report, text_report=text_report, dry_run=dry_run, verbose=verbose,
         as_json=log_format is progress.LogFormat.JSON,

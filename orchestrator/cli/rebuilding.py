@@ -74,11 +74,13 @@ def run(asked: Asked) -> None:
 def prove(asked: Asked, matrix: Matrix | None, passphrases: Passphrases) -> Reproduction:
     """Rebuild what was asked for, and keep what came out with its signed statement."""
     wanted, dist, stop = _wanted(asked, _rules(matrix), matrix), _dist(asked, matrix), runs.Stop()
+    signing = _signing(asked, matrix)
+    signed.refuse_unknown(signing.rules, passphrases, signing.keys)
     with (
         runs.locked(dist), stopped_by_signals(stop), _release(asked, matrix, dist) as staged, _aside(dist) as aside,
     ):  # fmt: skip
         said = _proved(staged, wanted, dist, aside, stop)
-        _record(said, dist, aside, _signing(asked, matrix), passphrases, keep=asked.keep)
+        _record(said, dist, aside, signing, passphrases, keep=asked.keep)
     if stop.interrupted:
         raise Interrupted("the run was stopped, and its result is kept", next_step="run it again")
     return said

@@ -1,8 +1,10 @@
 """Writes a file that somebody's key vouches for, and its signature beside it."""
 
-import os
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from builders.copying import new_file, write_all
 
 if TYPE_CHECKING:
     from orchestrator.signing.interface import Signer
@@ -37,9 +39,10 @@ def write_signed(out: Path, data: bytes, signer: "Signer") -> None:
 
 
 def _put(path: Path, data: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        fresh.write_bytes(data)
+        with new_file(fresh, executable=False) as descriptor:
+            write_all(descriptor, data)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)

@@ -68,10 +68,11 @@ def verify_audits(
         # Form first: it names the event, where a signature can only say that something is wrong.
         index = parse_index(pointer.body)
         _check_signature(repository, trust, pointer.body)
-        if memory is not None:
-            remember(index, repository.location, memory)
         if checkpoint:
             check_checkpoint(checkpoint, index)
+        # Only what holds is remembered: a fork would have the honest index refused from then on.
+        if memory is not None:
+            remember(index, repository.location, memory)
     except VerificationError as error:
         found = Wrong(event=_failed_event(error), version="", error=error)
         return AuditReport(revision=0, root="", audits=0, wrong=found)

@@ -94,6 +94,11 @@ def _promoted(request: Request, press: Press, seen: Seen) -> Promotion:
     seen.notes += [f"validation let pass {each}" for each in (seen.validation.waived if seen.validation else ())]
     trust = RepositoryTrust(trust=press.trust, now=press.now())
     earlier, outcomes = let_out(request, press, candidate, trust, result=result, seen=seen)
+    if denied := [each.text for each in outcomes if each.rule == "verification" and not each.passed and verified]:
+        raise VerificationRequired(
+            f"{seen.version} has a verification that says no, and no policy lets such a release out: {denied[0]}",
+            next_step="leave out --verification-result where that one is wrong: all is verified again anyway",
+        )
     if verified is None:
         raise VerificationRequired(
             f"{seen.version} does not hold, and no policy lets such a release out:\n  " + "\n  ".join(failures(result)),

@@ -55,7 +55,7 @@ def approval_json(candidate: Candidate) -> bytes:
 
 def approvals_of(candidate: Candidate) -> Path:
     """Name the folder of a staged release's approvals: dist/approvals/VERSION."""
-    return candidate.staged.folder.absolute().parents[1] / "approvals" / candidate.staged.version
+    return candidate.staged.folder.absolute().parent.parent / "approvals" / candidate.staged.version
 
 
 def read_approvals(candidate: Candidate, trust: TrustRoot, now: datetime) -> Approvals:

@@ -36,6 +36,19 @@ def write_statement(
     return _written(folder / SIGNED, b"".join(lines)), ""
 
 
+def refuse_unknown(rules: SigningRules | None, passphrases: Passphrases, rebuilders: Sequence[Path]) -> None:
+    """Refuse, before anything is rebuilt, a key whose word would count for nobody. Raises SigningFailed."""
+    signers = [each for each in open_signers(rules, None, passphrases) if each.attests] if rules else []
+    roots = _roots(rules.trust, rebuilders) if rules and signers else ()
+    trust = f", or the key into {rules.trust}" if rules and rules.trust.name else ""
+    for each in signers:
+        if not any(each.key_id in root.keys for root in roots):
+            raise SigningFailed(
+                f"nobody is told that the key {each.key_id} ({each.name}) counts: its word on a rebuild would be lost",
+                next_step=f"put its .pub into `keys` of [reproduce]{trust}",
+            )
+
+
 def _roots(trust: Path, rebuilders: Sequence[Path]) -> tuple[TrustRoot, ...]:
     """Open the keys that may sign: those of the trust file, if one is named, and those of independent rebuilders."""
     own = (verify.load_trust(trust),) if trust.name else ()

@@ -1,6 +1,5 @@
 """Checks that a release is not larger, slower to start or slower to build than its budgets allow."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from orchestrator.validate.values import (
     outcome_of,
 )
 from orchestrator.validation_rules import BuildTime, Severity
+from orchestrator.verify.json_strict import BadJson, parse
+from orchestrator.verify.reading import Unreadable, read_file
 
 _LEAST_S = 5.0
 """Builds that differ by less than this differ by chance."""
@@ -149,7 +150,7 @@ def _seconds(cells: Path | None, artifact: Released) -> float | None:
     if cells is None:
         return None
     try:
-        value = json.loads((cells / artifact.cell_key / "build.json").read_bytes())["seconds"]
-    except (OSError, ValueError, KeyError, TypeError):
+        value = parse(read_file(cells / artifact.cell_key / "build.json").kept())["seconds"]
+    except (Unreadable, BadJson, KeyError, TypeError):
         return None
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if type(value) in {int, float} and value > 0 else None

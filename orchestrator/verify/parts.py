@@ -5,7 +5,7 @@ from typing import Final
 
 from builders.names import escaped
 from orchestrator.errors import UnknownName
-from orchestrator.trust import ATTESTATION, ENCRYPTED
+from orchestrator.trust import ATTESTATION, ENCRYPTED, VerificationResult
 from orchestrator.verify.manifests import ReadManifest
 from orchestrator.verify.names import DOCUMENT_ENDINGS, signatures_of, signed_names
 
@@ -20,6 +20,11 @@ def refuse_unknown(targets: Collection[str], there: Collection[str], version: st
             f"{version} has nothing for the target {escaped(unknown[0][:200])}",
             next_step=f"it has {', '.join(sorted(there))}",
         )
+
+
+def is_part(result: VerificationResult) -> bool:
+    """Tell whether a result is about a part of a release."""
+    return any(each.text == LEFT_OUT for each in result.evidence)
 
 
 def targets_of(manifest: ReadManifest) -> frozenset[str]:

@@ -32,6 +32,8 @@ from orchestrator.verify.packets import BadPacket, fingerprint_of
 
 SCHEMA: Final = "relbuild/trust/v1"
 RELEASE, TRUST = "release", "trust"
+NARROW = ("shard", "rebuild", "ci", "approver")
+"""Roles that no release key may have: it signs any file of a release, and so could one that means something there."""
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_FORM = "%Y-%m-%dT%H:%M:%SZ"
 
@@ -222,6 +224,8 @@ def _parsed(data: bytes, place: str) -> TrustRoot:
         raise BadJson("lets a key that is not ECDSA P-256 sign trust files")
     if any(keys[key_id].kind is KeyKind.RSA for key_id in roles[RELEASE].keys):
         raise BadJson("lets a key for audits sign releases")
+    if twice := [name for name in NARROW if name in roles and set(roles[name].keys) & set(roles[RELEASE].keys)]:
+        raise BadJson(f"lets a key that signs releases be one of the {twice[0]!r} keys, too")
     return TrustRoot(
         place=place, project=value["project"], version=value["version"], expires=_time(value["expires"]), keys=keys,
         roles=roles, signed=canonical({name: inner for name, inner in value.items() if name != "signatures"}),

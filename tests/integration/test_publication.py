@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from orchestrator.validate.values import CheckName
 from tests import object_stores
 from tests.unit import release_maker
 from tests.unit.release_maker import EcdsaKey, MadeRelease, make_release
@@ -321,9 +322,22 @@ def test_30_a_bad_result_that_was_brought_along(shop: Shop) -> None:
     other.write(other.artifacts[0], b"changed")
     shop.run("verify", other.folder, "--trust", "trust.json", "--result", "bad.json")
     failed(shop.publish("1.0.0", "--verification-result", "bad.json"), 30, "that of other bytes")
+    lenient = shop.publish("1.0.0", "--verification-result", "bad.json", "--policy", "lenient")
+    failed(lenient, 30, "no policy lets such a release out")
+    part = ("verify", made.folder, "--trust", "trust.json", "--target", TARGETS[0], "--result", "part.json")
+    for name in made.names():
+        if TARGETS[1] in name:
+            (made.folder / name).rename(shop.folder / name)
+    shop.good(*part)
+    for name in [each.name for each in shop.folder.iterdir() if TARGETS[1] in each.name]:
+        (shop.folder / name).rename(made.folder / name)
+    failed(shop.publish("1.0.0", "--verification-result", "part.json"), 30, "a part of a release")
     failed(shop.publish("1.0.0", "--verification-result", "none.json"), 30, "cannot be read")
     shop.good("verify", made.folder, "--trust", "trust.json", "--result", "good.json")
     assert shop.publish("1.0.0", "--verification-result", "good.json").code == 0
+
+
+ALL_CHECKS = {f"{name}_passed": True for name in CheckName}
 
 
 def validation(shop: Shop, made: MadeRelease, **changes: object) -> Path:
@@ -764,6 +778,34 @@ def test_validation_that_an_option_asks_for_stops_or_warns(shop: Shop) -> None:
     assert audit["waivers"][0]["reason"].startswith("--validation-policy lenient (by ")
 
 
+def test_a_validation_of_other_bytes_is_never_told_as_passed(shop: Shop) -> None:
+    other = shop.make("0.9.0")
+    shop.make("1.0.0")
+    result = validation(shop, other, checks=ALL_CHECKS)
+    lenient = ("--validation-result", result, "--validation-policy", "lenient")
+    done = shop.publish("1.0.0", *lenient)
+    assert (done.code, done.last) == (0, "published"), done.out + done.err
+    assert "it looked at other bytes" in done.out
+    assert "validation: passed" not in done.out
+    assert audit_of(shop)["validation"]["passed"] is False
+
+
+def test_an_option_that_says_strict_stops_in_the_lenient_mode_too(shop: Shop) -> None:
+    made = shop.make("1.0.0")
+    bad = (
+        "--validation-result",
+        validation(shop, made, passed=False, exit_code=55, checks=ALL_CHECKS),
+        "--policy",
+        "lenient",
+    )
+    failed(shop.publish("1.0.0", *bad, "--validation-policy", "strict"), 31, "validation failed")
+    without_documents(shop, "1.0.1", ".spdx.json", ".cdx.json")
+    strict = ("--policy", "lenient", "--verification-policy", "strict")
+    failed(shop.publish("1.0.1", *strict), 33, "no SBOM")
+    assert shop.publish("1.0.1", "--policy", "lenient").last == "published"
+    assert shop.publish("1.0.0", *bad).last == "published"
+
+
 def test_verification_that_is_lenient_lets_out_what_is_missing_and_never_what_is_wrong(shop: Shop) -> None:
     without_documents(shop, "1.0.0", ".spdx.json", ".cdx.json")
     failed(shop.publish("1.0.0"), 33, "no SBOM")
@@ -905,6 +947,9 @@ def test_an_approval_of_other_bytes_is_none(shop: Shop) -> None:
     shop.good("approve", "1.0.0", "--key", "ann.key")
     shutil.rmtree(shop.folder / "dist" / "staging")
     shop.make("1.0.0", base="dist/staging", salt=b"other")
+    kept = shop.folder / "dist" / "approvals" / "1.0.0"
+    os.mkfifo(kept / "a.json")
+    (kept / "b.json").symlink_to(next(kept.glob("[!ab]*.json")))
     failed(shop.run("publish"), 38, "approved by 0, and 1 must; 1 are for other bytes")
     shop.make("1.0.1", base="dist/staging")
     shutil.move(shop.folder / "dist" / "approvals" / "1.0.0", shop.folder / "dist" / "approvals" / "1.0.1")

@@ -216,6 +216,15 @@ def test_a_fork_is_refused_by_every_reader(forked: Shop, first: tuple[str, ...])
 
 
 @pytest.mark.fault(61)
+def test_a_fork_that_a_checkpoint_exposes_is_not_remembered(forked: Shop) -> None:
+    text = forked.good("audit", "export-checkpoint", *forked.place).out
+    (forked.folder / "kept").write_text(text)
+    kept = ("audit", "verify", "--checkpoint", "kept", "--memory", "fresh", *TRUST, "--repository")
+    assert forked.run(*kept, "other").code == 76
+    assert forked.run(*kept, forked.repository).code == 0
+
+
+@pytest.mark.fault(61)
 def test_audit_verify_remembers_what_it_saw(shop: Shop) -> None:
     shop.published("1.0.0")
     older = (shop.repository / "index.json").read_bytes()

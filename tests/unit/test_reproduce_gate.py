@@ -217,6 +217,9 @@ def test_a_changed_or_unsigned_statement_counts_nothing(
 
 def test_a_signature_by_a_key_that_nobody_knows_is_refused(tmp_path: Path, rebuilders: tuple[Rebuilder, ...]) -> None:
     one, two = rebuilders
+    with pytest.raises(SigningFailed, match="its word on a rebuild would be lost"):
+        signed.refuse_unknown(one.rules(), Passphrases(None), [two.key.with_suffix(".pub")])
+    signed.refuse_unknown(one.rules(), Passphrases(None), [one.key.with_suffix(".pub")])
     with pytest.raises(SigningFailed, match="nobody is told"):
         signed.write_statement(said(), tmp_path, one.rules(), Passphrases(None), [two.key.with_suffix(".pub")])
     assert not (tmp_path / history.SIGNED).exists()
