@@ -63,10 +63,10 @@ def job_file(provider: str, matrix: Matrix) -> JobFile:
     if kind.hosted:
         _refuse_without_setup(matrix)
     graph = job_graph(matrix, rules)
-    lost = kind.hosted and warning.loses_repository(matrix)
-    block = f"{warning.COMMENT if lost else ''}{kind.render(graph, rules)}"
+    lost = warning.of_repository(matrix, graph) if kind.hosted else None
+    block = f"{lost.comment if lost else ''}{kind.render(graph, rules)}"
     wanted = blocks.join(blocks.Parts(before=parts.before, block=block, after=parts.after), provider)
-    said = (*((warning.LOST,) if lost else ()), *warning.of_keys(matrix, graph), *warning.of_proof(matrix))
+    said = (*((lost.text,) if lost else ()), *warning.of_jobs(matrix, graph))
     return JobFile(provider=provider, path=path, matrix=matrix.file, found=found, wanted=wanted, warnings=said)
 
 

@@ -8,7 +8,7 @@ cache is not what a release is built of (zizmor's cache-poisoning). Finished cel
 from typing import Any, Final
 
 from orchestrator.ci_jobs import pins
-from orchestrator.ci_jobs.graph import APART, PROOFS, SHARDS, STAGING, Job, Parcel, laying
+from orchestrator.ci_jobs.graph import APART, PROOFS, SHARDS, STAGING, Job, Parcel, laying, sweeping
 from orchestrator.ci_jobs.yaml_text import LONG_LINES, LONG_LINES_END, yaml_text
 from orchestrator.ci_rules import CiRules
 
@@ -63,6 +63,8 @@ def _steps(job: Job, rules: CiRules) -> list[dict[str, Any]]:
     steps.append(run)
     if job.gives is not None:
         steps.append(_give(job, job.gives))
+    if job.files:
+        steps.append({"name": "Remove what was laid down", "if": "always()", "run": sweeping(job.files)})
     return steps
 
 
@@ -85,7 +87,9 @@ def _give(job: Job, parcel: Parcel) -> dict[str, Any]:
     if parcel is not Parcel.PLAN:
         # A product may well be a file whose name begins with a dot.
         kept["include-hidden-files"] = True
-    return {"uses": pins.UPLOAD.uses, "with": kept}
+    # A proof that failed is what a person wants to see.
+    failed = {"if": "always()"} if parcel is Parcel.PROOF else {}
+    return {"uses": pins.UPLOAD.uses} | failed | {"with": kept}
 
 
 def _lay(path: str, secret: str) -> dict[str, Any]:

@@ -1,13 +1,14 @@
 """The graph as a pipeline of GitLab CI.
 
-Secrets are the project's masked and protected variables, by name; each job that needs some names the environment that
-they can be scoped to. What a variable holds is there for the whole job, its setup too: GitLab knows no steps.
+Secrets are the project's protected variables, by name (a key of many lines cannot be masked); each job that needs some
+names the environment that they can be scoped to. What a variable holds is there for the whole job, its setup too:
+GitLab knows no steps.
 """
 
 from dataclasses import replace
 from typing import Any, Final
 
-from orchestrator.ci_jobs.graph import APART, Job, laying
+from orchestrator.ci_jobs.graph import APART, PUBLISH, Job, Parcel, laying, sweeping
 from orchestrator.ci_jobs.yaml_text import LONG_LINES, LONG_LINES_END, yaml_text
 from orchestrator.ci_rules import CiRules
 
@@ -45,12 +46,17 @@ def _job(job: Job, rules: CiRules) -> dict[str, Any]:
     if job.history:
         found["variables"] = {"GIT_DEPTH": "0"}
     if job.environment:
-        found["environment"] = {"name": job.environment}
-    if job.name == "publish":
+        # Only what publishes deploys: GitLab holds back all but the newest deployment of an environment.
+        found["environment"] = {"name": job.environment} | ({} if job.name == PUBLISH else {"action": "access"})
+    if job.name == PUBLISH:
         # A person starts it: protected environments ask for who may.
         found |= {"when": "manual", "allow_failure": False, "resource_group": "publish"}
     laid = (laying(path, secret, secret) for path, secret in job.files.items())
     found["script"] = [APART, *filter(None, [rules.setup]), *laid, *job.commands]
+    if job.files:
+        found["after_script"] = [sweeping(job.files)]
     if job.gives is not None:
-        found["artifacts"] = {"paths": [job.path], "expire_in": _KEPT}
+        # A proof that failed is what a person wants to see.
+        failed = {"when": "always"} if job.gives is Parcel.PROOF else {}
+        found["artifacts"] = {"paths": [job.path], "expire_in": _KEPT} | failed
     return found

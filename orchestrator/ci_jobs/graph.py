@@ -1,7 +1,8 @@
 """The one graph of jobs: plan, a build for each target, merge and sign, verify, rebuild if that gates, publish."""
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -59,6 +60,12 @@ class Job:
     """Whether the version needs the repository's tags and history."""
     checks_token: str = ""
     """The variable that it reads the service's checks by, with a token of the service for reading them."""
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Name each variable that only jobs see which need it."""
+        token = (self.checks_token,) if self.checks_token else ()
+        return frozenset((*self.files.values(), *self.variables, *token))
 
     @property
     def path(self) -> str:
@@ -145,7 +152,9 @@ def _refuse_twins(builds: tuple[Job, ...]) -> None:
     """Raise CiInvalid where two targets would give jobs of one name, of which one would be lost."""
     seen: dict[str, str] = {}
     for job in builds:
-        if (other := seen.setdefault(job.name.lower(), job.target)) != job.target:
+        # A shell's functions have no dash, and some services no capitals.
+        name = job.name.lower().replace("-", "_")
+        if (other := seen.setdefault(name, job.target)) != job.target:
             raise CiInvalid(f"the targets {other} and {job.target} would both be built by the job {job.name}",
                             next_step="rename one of them in [targets]")  # fmt: skip
 
@@ -167,6 +176,11 @@ def _hosts(targets: list[str], rules: CiRules) -> str:
     return "".join(f" --host {target}={host}" for target, host in foreign.items() if host != rules.runner.host)
 
 
+def sweeping(paths: Iterable[str]) -> str:
+    """Give the shell that removes what was laid down: a runner that is kept keeps no secret."""
+    return f"rm -rf -- {shlex.join(paths)}"
+
+
 def laying(path: str, variable: str, called: str) -> str:
     """Give the shell that writes a variable into a file that nobody else reads; a folder's is a tar.gz in base64.
 
@@ -174,6 +188,6 @@ def laying(path: str, variable: str, called: str) -> str:
     """
     there = f': "${{{variable}:?the secret {called} is not set}}"'
     if path.endswith("/"):
-        unpack = f'printf \'%s\' "${variable}" | base64 -d | tar -xz -C "{path}"'
+        unpack = f'printf \'%s\' "${variable}" | base64 -d | tar --no-same-owner -xz -C "{path}"'
         return f'{there}\n(umask 077 && mkdir -p "{path}" && {unpack})'
     return f'{there}\nmkdir -p "$(dirname "{path}")" && (umask 077 && printf \'%s\\n\' "${variable}" > "{path}")'

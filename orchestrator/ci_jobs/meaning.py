@@ -19,8 +19,10 @@ _TOP: Final = {
     "image": "what every job runs in", "services": "what runs beside every job", "cache": "a cache of every job",
     "include": "files that are taken in",
 }  # fmt: skip
-_MILD: Final = frozenset({"concurrency", "stages", "timeout-minutes", "name", "artifacts", "resource_group"})
+_MILD: Final = frozenset({"concurrency", "stages", "timeout-minutes", "name", "resource_group"})
 """What opens no door where it differs."""
+_MILD_OF_ARTIFACTS: Final = frozenset({"expire_in", "when", "name", "expose_as"})
+"""All else says which files leave the job, or who sees them: keys may lie beside them."""
 
 _OF_A_JOB: Final = {
     "needs": "waits for", "runs-on": "runs on", "tags": "runs on", "permissions": "has the permissions",
@@ -83,11 +85,18 @@ def _job(name: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iter
         if key not in {"steps", "script"} and wanted.get(key) != found.get(key):
             words = _OF_A_JOB.get(key, f"has the key {key}:")
             text = f"{words} {_shown(found.get(key))}, not {_shown(wanted.get(key))}"
-            yield Difference(place=place, text=text, grave=key not in _MILD)
+            yield Difference(place=place, text=text, grave=_opens(key, wanted.get(key), found.get(key)))
     for secret in sorted(_secrets(found) - _secrets(wanted)):
         yield Difference(place=place, text=f"sees {secret}, which it does not need", grave=True)
     yield from _unpinned(place, found)
     yield from _steps(place, _list(wanted), _list(found))
+
+
+def _opens(key: str, wanted: Any, found: Any) -> bool:
+    """Tell whether a difference below a key of a job opens a door."""
+    if key != "artifacts" or not isinstance(wanted, Mapping) or not isinstance(found, Mapping):
+        return key not in _MILD
+    return any(wanted.get(each) != found.get(each) for each in {*wanted, *found} - _MILD_OF_ARTIFACTS)
 
 
 def _list(job: Mapping[str, Any]) -> list[Any]:

@@ -41,7 +41,7 @@ begin() { # begin JOB: a checkout of this commit and a home, for that job alone
 lay() { # lay FILE VARIABLE: a secret of the environment, or what lies in this checkout where that is not set
   mkdir -p "$(dirname "$1")"
   if [[ -n ${!2:-} && $1 == */ ]]; then
-    (umask 077 && mkdir -p "$1" && base64 -d <<<"${!2}" | tar -xz -C "$1")
+    (umask 077 && mkdir -p "$1" && base64 -d <<<"${!2}" | tar --no-same-owner -xz -C "$1")
   elif [[ -n ${!2:-} ]]; then
     (umask 077 && printf '%s\\n' "${!2}" > "$1")
   elif [[ -e $root/$1 ]]; then
@@ -50,6 +50,11 @@ lay() { # lay FILE VARIABLE: a secret of the environment, or what lies in this c
     say "neither \\$$2 nor $1 is there"
     return 1
   fi
+}
+
+forget() { # forget FILE...: however the job ends, what is laid there does not stay
+  laid=("${@/#/$PWD/}")
+  trap 'rm -rf -- "${laid[@]}"' EXIT
 }
 
 share() { # share FOLDER: the repository is not the job's own
@@ -83,13 +88,19 @@ def render(graph: tuple[Job, ...], rules: CiRules) -> str:
     program = rules.program if rules.program.startswith("/") else f"$root/{rules.program}"
     frame = _FRAME.replace("PROGRAM", program if "/" in rules.program else rules.program)
     names = " ".join(job.name for job in graph)
-    return "\n".join([frame, *(_function(job, rules) for job in graph), _LOOP.replace("NAMES", names)])
+    secrets = frozenset(name for job in graph for name in job.secrets)
+    return "\n".join(
+        [frame, *(_function(job, rules, secrets - job.secrets) for job in graph), _LOOP.replace("NAMES", names)]
+    )
 
 
-def _function(job: Job, rules: CiRules) -> str:
-    lines = [f"approve {job.environment}"] if job.environment and job.name == PUBLISH else []
+def _function(job: Job, rules: CiRules, others: frozenset[str]) -> str:
+    """Give a job as a function. `others` are the secrets that are none of its own."""
+    lines = [f"unset -v {shlex.join(sorted(others))}"] if others else []
+    lines += [f"approve {job.environment}"] if job.environment and job.name == PUBLISH else []
     lines += [f"begin {job.name}", APART]
     lines += [_take(parcel) for parcel in job.takes]
+    lines += [f"forget {shlex.join(job.files)}"] if job.files else []
     lines += [f"lay {path} {secret}" for path, secret in job.files.items()]
     lines += [f"share {shlex.quote(job.repository)}"] if job.repository else []
     lines += [line.replace(rules.program, '"$relbuild"', 1) for each in job.commands for line in each.splitlines()]

@@ -58,11 +58,13 @@ class CiShape(Shape):
     sign_environment: texts.Name = Field(default="signing", description="Holds the secrets of the job that signs.")
     build_environment: texts.Name = Field(default="build", description="Holds the secret of the jobs that build.")
     rebuild_environment: texts.Name = Field(default="rebuild", description="Holds that of the job that rebuilds.")
-    shard_key: texts.EnvName = Field(default="RELBUILD_SHARD_KEY", description="Secret with the builders' own key.")
+    shard_key: texts.EnvName = Field(
+        default="RELBUILD_SHARD_KEY", description="Secret with the builders' own key, which must have no passphrase."
+    )
     rebuild_key: texts.EnvName = Field(
         default="RELBUILD_REBUILD_KEY",
-        description='Secret with the key of the job that rebuilds, where [reproduce] has gate = "block"; `keys` there '
-        "names its .pub.",
+        description="Secret with the key of the job that rebuilds, which must have no passphrase, where [reproduce] "
+        'has gate = "block"; `keys` there names its .pub.',
     )
     files: dict[JobPath, texts.EnvName] = Field(
         default={}, description="Files that every job that looks at the release needs, from variables."

@@ -171,7 +171,7 @@ def test_each_job_has_least_permissions_pins_a_limit_of_time_and_no_expression_i
             if uses.startswith("actions/checkout"):
                 assert step["with"]["persist-credentials"] is False
     assert workflow["jobs"]["publish"]["environment"] == "release"
-    assert workflow["jobs"]["publish"]["steps"][-1]["env"]["GITHUB_TOKEN"] == "${{ github.token }}"
+    assert workflow["jobs"]["publish"]["steps"][-2]["env"]["GITHUB_TOKEN"] == "${{ github.token }}"
     assert workflow["jobs"]["build-aarch64"]["runs-on"] == "ubuntu-24.04-arm"
     assert "--host aarch64=aarch64" in str(workflow["jobs"]["plan"])
 
@@ -184,10 +184,11 @@ def test_gitlab_waits_for_a_person_before_it_publishes(tmp_path: Path) -> None:
     assert pipeline["workflow"]["rules"][0] == {"if": "$CI_COMMIT_TAG =~ /^v.*$/"}
 
 
-def test_targets_that_would_be_one_job_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["mine.one", "mine_one"])
+def test_targets_that_would_be_one_job_are_refused(tmp_path: Path, first: str) -> None:
     row = '[targets."mine{}one"]\nos = "linux"\narch = "riscv{}"\nformat = "elf"\nmachine = 243\n'
-    text = MATRIX + row.format(".", 32) + row.format("-", 64)
-    text = text.replace('run = "true"', 'run = "true"\ntargets = ["mine.one", "mine-one"]')
+    text = MATRIX + row.replace("mine{}one", first).format(32) + row.format("-", 64)
+    text = text.replace('run = "true"', 'run = "true"\ntargets = ["' + first + '", "mine-one"]')
     with pytest.raises(CiInvalid, match="would both be built"):
         files.job_file("github", config.load(project(tmp_path, text=text)))
 
@@ -282,6 +283,11 @@ GITLAB_EDITS: Final = {
     "something before a job": (edit(("merge", "before_script"), ["curl evil"]), "runs before"),
     "files taken in": (edit(("include",), "evil.yml"), "files that are taken in"),
     "another image": (edit(("default", "image"), "evil"), "its defaults"),
+    "keys handed on": (edit(("merge", "artifacts", "paths"), ["dist/"]), "hands on"),
+    "all that is new handed on": (edit(("merge", "artifacts", "untracked"), True), "hands on"),
+    "variables handed on": (edit(("merge", "artifacts", "reports"), {"dotenv": "dist/keys/x"}), "hands on"),
+    "nothing handed on": (edit(("merge", "artifacts"), None), "hands on nothing"),
+    "secrets left behind": (edit(("merge", "after_script"), None), "runs after nothing"),
 }  # fmt: skip
 
 
@@ -312,6 +318,11 @@ def test_the_order_of_jobs_is_a_difference_and_no_danger(tmp_path: Path) -> None
 
     found = changed(tmp_path, "github", turned)
     assert [(each.grave, each.text[:25]) for each in found] == [(False, "the order of the jobs is ")]
+
+
+def test_how_long_artifacts_are_kept_is_a_difference_and_no_danger(tmp_path: Path) -> None:
+    found = changed(tmp_path, "gitlab", edit(("merge", "artifacts", "expire_in"), "9 days"))
+    assert [(each.grave, each.text[:8]) for each in found] == [(False, "hands on")]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
