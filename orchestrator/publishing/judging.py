@@ -31,7 +31,7 @@ def let_out(
     seen.notes += clock_warnings(index, press.now())
     earlier = standing(press.repository, trust, index, seen.version)
     ours = seen.validation is not None and seen.validation.report.subject == candidate.staged.manifest_sha256
-    if seen.validation and not ours:
+    if request.validation is not None and not ours:
         seen.validation = silent_validation(ValidationRequired("it looked at other bytes"))
     if isinstance(earlier, Free) and seen.validation and ours and _against_nothing(seen.validation, index):
         seen.validation = silent_validation(
