@@ -37,8 +37,10 @@ def main() -> None:
     parser.add_argument("--engine", choices=["docker", "local"], default="docker")
     parser.add_argument("matrices", nargs="*", default=OWN, metavar="MATRIX")
     asked = parser.parse_args()
-    rows = [row for name in asked.matrices for row in proved(name, asked.engine)]
-    PAGE.write_text(HEAD.format(engine=asked.engine) + "".join(rows), encoding="utf-8")
+    page = HEAD.format(engine=asked.engine)
+    for name in asked.matrices:
+        page += "".join(proved(name, asked.engine))
+        PAGE.write_text(page, encoding="utf-8")
     print(PAGE.relative_to(ROOT))
 
 
