@@ -105,6 +105,9 @@ def recover_before(desk: Desk) -> RecoveryReport:
         return RecoveryReport(found=())
     with desk.alone():
         report = RecoveryReport(found=tuple(_settle(desk, name, cautious=True) for name in names))
+        if report.of(Became.DROPPED):
+            # Its maker may have died between the index and the page.
+            refresh_view(desk)
     for found in report.of(Became.REPORTED):
         desk.note(f"{found.place}: {found.why}")
     return report

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,15 @@ def disk(folder: Path) -> dict[str, bytes]:
     return found
 
 
+def hmac_signed(what: bytes, body: bytes, signature: bytes) -> bool:
+    return hmac.digest(SECRET, what + signature[:16] + body, "sha256") == signature[16:]
+
+
 @dataclass
 class Witness:
-    """What has been seen of one repository."""
+    """What has been seen of one repository, and how its index's (b"index") and audits' (b"audit") signatures look."""
 
+    signed: Callable[[bytes, bytes, bytes], bool] = hmac_signed
     once: dict[str, str] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
     index_sha256: str = ""
@@ -60,11 +65,11 @@ class Witness:
             assert self.revision == 0, "I4: the index vanished"
             assert not self.acknowledged, "I5: acknowledged, and there is no index"
             return None
-        index = _index(store)
+        index = self._index(store)
         self._grown(store["index.json"], index)
         released = {entry["version"]: entry["audit_sha256"] for entry in index["releases"]}
         for entry in index["releases"]:
-            _complete(store, entry)
+            self._complete(store, entry)
         abandoned = {event["version"] for event in index["events"] if event["type"] == "abandon"}
         assert not abandoned & released.keys(), "I7"
         for version, audit in self.acknowledged.items():
@@ -108,46 +113,41 @@ class Witness:
             assert index["previous_index_sha256"] == self.index_sha256, "I4: it does not follow the one before"
         self.events, self.revision, self.index_sha256 = lines, index["revision"], sha256
 
+    def _index(self, store: Mapping[str, bytes]) -> dict[str, Any]:
+        body = store["index.json"]
+        signature = store.get(f".index/{hashlib.sha256(body).hexdigest()}.sigstore.json")
+        assert signature is not None, "I1: the index is not signed"
+        assert self.signed(b"index", body, signature), "I1: the signature does not fit"
+        index: dict[str, Any] = json.loads(body)
+        lines = list(_event_lines(body))
+        assert [json.loads(line) for line in lines] == index["events"], "I1: the index is not one event a line"
+        prev = ""
+        for seq, (line, event) in enumerate(zip(lines, index["events"], strict=True), start=1):
+            assert (event["seq"], event["prev"]) == (seq, prev), f"I1: the chain breaks at event {seq}"
+            prev = hashlib.sha256(line.encode()).hexdigest()
+        assert index["root"] == _tree([line.encode() for line in lines]).hex(), "I1: the tree head is wrong"
+        assert index["revision"] == len(lines), "I4: one event a revision"
+        versions = [entry["version"] for entry in index["releases"]]
+        published = [event["version"] for event in index["events"] if event["type"] == "publish"]
+        assert versions == published, "I6: one event for each release"
+        assert len({_collision(version) for version in versions}) == len(versions), "I6"
+        return index
 
-def _index(store: Mapping[str, bytes]) -> dict[str, Any]:
-    body = store["index.json"]
-    signature = store.get(f".index/{hashlib.sha256(body).hexdigest()}.sigstore.json")
-    assert signature is not None, "I1: the index is not signed"
-    assert _signed(b"index", body, signature), "I1: the signature does not fit"
-    index: dict[str, Any] = json.loads(body)
-    lines = list(_event_lines(body))
-    assert [json.loads(line) for line in lines] == index["events"], "I1: the index is not one event a line"
-    prev = ""
-    for seq, (line, event) in enumerate(zip(lines, index["events"], strict=True), start=1):
-        assert (event["seq"], event["prev"]) == (seq, prev), f"I1: the chain breaks at event {seq}"
-        prev = hashlib.sha256(line.encode()).hexdigest()
-    assert index["root"] == _tree([line.encode() for line in lines]).hex(), "I1: the tree head is wrong"
-    assert index["revision"] == len(lines), "I4: one event a revision"
-    versions = [entry["version"] for entry in index["releases"]]
-    published = [event["version"] for event in index["events"] if event["type"] == "publish"]
-    assert versions == published, "I6: one event for each release"
-    assert len({_collision(version) for version in versions}) == len(versions), "I6"
-    return index
-
-
-def _complete(store: Mapping[str, bytes], entry: Mapping[str, Any]) -> None:
-    version = entry["version"]
-    audit = store.get(f"{version}.audit.json")
-    assert audit is not None, f"I2: {version} has no audit"
-    assert hashlib.sha256(audit).hexdigest() == entry["audit_sha256"], f"I2: {version} has another audit"
-    assert _signed(b"audit", audit, store.get(f"{version}.audit.sig", b"")), f"I2: {version}'s audit is not signed"
-    promised = {file["path"]: file["sha256"] for file in json.loads(audit)["files"]}
-    there = {
-        key.removeprefix(f"{version}/"): hashlib.sha256(body).hexdigest()
-        for key, body in store.items()
-        if key.startswith(f"{version}/")
-    }
-    assert there == promised, f"I2: {version} is not complete"
-    assert there["manifest.json"] == entry["manifest_sha256"], f"I2: {version} has another manifest"
-
-
-def _signed(what: bytes, body: bytes, signature: bytes) -> bool:
-    return hmac.digest(SECRET, what + signature[:16] + body, "sha256") == signature[16:]
+    def _complete(self, store: Mapping[str, bytes], entry: Mapping[str, Any]) -> None:
+        version = entry["version"]
+        audit = store.get(f"{version}.audit.json")
+        assert audit is not None, f"I2: {version} has no audit"
+        assert hashlib.sha256(audit).hexdigest() == entry["audit_sha256"], f"I2: {version} has another audit"
+        signature = store.get(f"{version}.audit.sig", b"")
+        assert self.signed(b"audit", audit, signature), f"I2: {version}'s audit is not signed"
+        promised = {file["path"]: file["sha256"] for file in json.loads(audit)["files"]}
+        there = {
+            key.removeprefix(f"{version}/"): hashlib.sha256(body).hexdigest()
+            for key, body in store.items()
+            if key.startswith(f"{version}/")
+        }
+        assert there == promised, f"I2: {version} is not complete"
+        assert there["manifest.json"] == entry["manifest_sha256"], f"I2: {version} has another manifest"
 
 
 def _event_lines(body: bytes) -> Iterator[str]:

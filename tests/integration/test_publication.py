@@ -126,8 +126,12 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(keys: Path, tmp_path: Path) -> Shop:
-    folder = tmp_path / "shop"
-    shutil.copytree(keys, folder)
+    shutil.copytree(keys, tmp_path / "shop")
+    return shop_in(tmp_path / "shop")
+
+
+def shop_in(folder: Path) -> Shop:
+    """Give the shop of a folder that holds keys; its releases are signed with the release key there."""
     private = load_pem_private_key((folder / "release.key").read_bytes(), None)
     assert isinstance(private, ec.EllipticCurvePrivateKey)
     return Shop(folder, EcdsaKey(private))
@@ -259,14 +263,12 @@ def test_killed_then_published_again(shop: Shop, anew: bool) -> None:
 
 
 ENDS = (
-    "import os, signal, sys\n"
-    "count = 0\n"
+    "import itertools, os, signal, sys\n"
+    "steps_of_all_threads = itertools.count(1)\n"
     "def hook(event, given):\n"
-    "    global count\n"
     "    steps = {{'os.link', 'os.rename', 'os.mkdir'}}\n"
     "    if event in steps and os.path.basename(str(given[0])).startswith('.new-'):\n"
-    "        count += 1\n"
-    "        if count == {number}:\n"
+    "        if next(steps_of_all_threads) == {number}:\n"
     "            os.kill(os.getpid(), signal.{name})\n"
     "sys.addaudithook(hook)\n"
 )
