@@ -51,6 +51,15 @@ class PublicationPolicy:
         """Turn a rule off, and let every judgement say so."""
         return dataclasses.replace(self.without(rule), not_asked=(*self.not_asked, (rule, why)))
 
+    def waived(self, rule: str) -> str:
+        """Say who lets a release pass that breaks a rule, and why; "" where it stops."""
+        if rule == IMMUTABILITY:
+            return ""
+        for waiver in self.waivers:
+            if waiver.rule == rule and waiver.reason.strip() and waiver.by.strip():
+                return f"{waiver.reason} (by {waiver.by})"
+        return "the policy is lenient" if self.mode is PolicyMode.LENIENT and rule not in self.firm else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
@@ -155,17 +164,8 @@ def _outcome(name: str, known: Mapping[str, Rule], policy: PublicationPolicy, ev
 def _broken(name: str, error: type[PublicationError], text: str, policy: PublicationPolicy) -> RuleOutcome:
     return RuleOutcome(
         rule=name, passed=False, text=text, error=error.__name__, exit_code=error.exit_code,
-        waived=_waived(name, policy),
+        waived=policy.waived(name),
     )  # fmt: skip
-
-
-def _waived(name: str, policy: PublicationPolicy) -> str:
-    if name == IMMUTABILITY:
-        return ""
-    for waiver in policy.waivers:
-        if waiver.rule == name and waiver.reason.strip() and waiver.by.strip():
-            return f"{waiver.reason} (by {waiver.by})"
-    return "the policy is lenient" if policy.mode is PolicyMode.LENIENT and name not in policy.firm else ""
 
 
 def _idle_waiver(waiver: Waiver) -> RuleOutcome:

@@ -10,7 +10,7 @@ from builders.errors import RelbuildError
 from builders.names import escaped
 from orchestrator.canonical import Json
 from orchestrator.errors import ValidationRequired
-from orchestrator.policy_evidence import GateReport
+from orchestrator.policy_evidence import GateReport, judged_before
 from orchestrator.verify.json_strict import (
     SHA256,
     TEXT,
@@ -109,6 +109,11 @@ def parse_validation(data: bytes, now: datetime, *, whole: bool = False) -> Vali
     if waived:
         listed["waived"] = "; ".join(waived)
     return Validation(report=report, listed=listed, waived=waived)
+
+
+def settled_validation(subject: str, listed: Mapping[str, Json] | None) -> Validation:
+    """Give the validation of a version that is published or claimed: nothing is to judge, and what was found then."""
+    return Validation(report=judged_before(subject), listed=listed or {})
 
 
 def silent_validation(error: RelbuildError) -> Validation:

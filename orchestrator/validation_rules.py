@@ -5,6 +5,14 @@ from enum import StrEnum
 from pathlib import Path
 
 
+class ValidationGate(StrEnum):
+    """What it means for publishing that a release did not pass, or was not validated."""
+
+    BLOCK = "block"
+    WARN = "warn"
+    OFF = "off"
+
+
 class Severity(StrEnum):
     """What a broken rule means. A warning is listed and does not fail the check."""
 
@@ -59,6 +67,7 @@ class SecurityRules:
 class ValidationRules:
     """`[validate]`. Budgets are ratios, new to old: 1.1 lets a tenth more through. Globs are those of fnmatch."""
 
+    gate: ValidationGate = ValidationGate.BLOCK
     waivers: Path | None = None
     max_new_packages: int = 10
     denied_licenses: tuple[str, ...] = ()

@@ -110,7 +110,7 @@ def publication(
 ) -> "Callable[[VerifiedRelease], None]":  # fmt: skip
     """Refuse, before anything is built, what would refuse the release; give what publishes it."""
     from orchestrator import survey  # noqa: PLC0415  (as above)
-    from orchestrator.cli import places, publisher  # noqa: PLC0415
+    from orchestrator.cli import places, policies, publisher  # noqa: PLC0415
     from orchestrator.errors import PublicationError  # noqa: PLC0415
     from orchestrator.publish.version_names import checked_version  # noqa: PLC0415
 
@@ -123,6 +123,7 @@ def publication(
         timestamped = loaded.repository.timestamped_versions
         version = checked_version(survey.version_of(loaded), timestamped=timestamped).text
         publisher.check_ready(opened)
+        policies.refuse_unpassable(wishes, opened, loaded, publisher.now().date())
 
     def promote(verified: "VerifiedRelease") -> None:
         with state_told_last():

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from orchestrator.model import Matrix
     from orchestrator.policy import PublicationPolicy
     from orchestrator.publishing_rules import RuleWaiver
+    from orchestrator.validation_rules import ValidationRules
 
 VALIDATION: Final = ("validation",)
 DOCUMENTS: Final = ("sbom", "provenance")
@@ -44,11 +45,29 @@ def policy_of(
     if opened.rules.approvals:
         chosen = replace(chosen.requiring("approvals"), approvals=opened.rules.approvals)
     chosen = replace(chosen, waivers=tuple(_by_option(wishes, opened)), firm=wishes.firm)
-    return _waived(_with_proof(chosen, matrix), opened.rules.waivers, today)
+    chosen = _with_validation(_with_proof(chosen, matrix), wishes, matrix)
+    return _waived(chosen, opened.rules.waivers, today)
+
+
+def refuse_unpassable(wishes: "Wishes", opened: "Publisher", matrix: "Matrix", today: date) -> None:
+    """Refuse, before it is built, what no release can pass. Raises ValidationRequired."""
+    from orchestrator.errors import ValidationRequired  # noqa: PLC0415  (as above)
+    from orchestrator.validation_rules import Severity  # noqa: PLC0415
+
+    rules, _ = validation_rules(wishes, matrix)
+    policy, _ = policy_of(wishes, opened, matrix, today)
+    if rules is None or rules.waivers or rules.osv_database or policy.waived("validation"):
+        return
+    if rules.security.vulnerabilities is not Severity.IGNORE:
+        raise ValidationRequired(
+            "no release can pass the validation: known vulnerabilities are asked for, and nothing says where to look",
+            next_step='osv_database = "FILE" in [validate], or vulnerabilities = "ignore" in [validate.security]; '
+            'gate = "off" in [validate] asks for no validation at all',
+        )
 
 
 def _asked(policy: "PublicationPolicy", wishes: "Wishes", matrix: "Matrix | None") -> "PublicationPolicy":
-    """Turn on the rules that the configuration or an option asks for, and say which usual one nobody asked for."""
+    """Turn on the rules that the configuration or an option asks for, and say which usual one nobody wants."""
     from orchestrator.publishing_evidence import ARTIFACT_SIGNATURES  # noqa: PLC0415  (as above)
 
     signing = matrix.signing if matrix else None
@@ -59,10 +78,34 @@ def _asked(policy: "PublicationPolicy", wishes: "Wishes", matrix: "Matrix | None
         "semver": matrix and matrix.ci.versions.strict,
     }
     policy = policy.requiring(*(rule for rule, wanted in asked.items() if wanted))
-    if wishes.validation is None and not wishes.require_validation and (matrix is None or matrix.validation is None):
-        why = f"{matrix.file.name} has no [validate]" if matrix else "no matrix.toml was read"
-        return policy.unasked("validation", why)
-    return policy
+    _, unasked = validation_rules(wishes, matrix)
+    return policy.unasked("validation", unasked) if unasked and wishes.validation is None else policy
+
+
+def validation_rules(wishes: "Wishes", matrix: "Matrix | None") -> "tuple[ValidationRules | None, str]":
+    """Give the rules by which a release must be validated, or None and who said that it need not be.
+
+    Without [validate] the usual rules hold: what nobody thought of is not let out unseen.
+    """
+    from orchestrator.validation_rules import ValidationGate, ValidationRules  # noqa: PLC0415
+
+    rules = (matrix.validation if matrix else None) or ValidationRules()
+    if wishes.require_validation is False:
+        return None, "--no-require-validation"
+    if rules.gate is ValidationGate.OFF and not wishes.require_validation:
+        return None, 'gate = "off" in [validate]'
+    return rules, ""
+
+
+def _with_validation(policy: "PublicationPolicy", wishes: "Wishes", matrix: "Matrix | None") -> "PublicationPolicy":
+    """Let the rule warn where [validate] says so, unless an option asks for more."""
+    from orchestrator.validation_rules import ValidationGate  # noqa: PLC0415
+
+    rules, _ = validation_rules(wishes, matrix)
+    if rules is None or rules.gate is not ValidationGate.WARN or wishes.require_validation:
+        return policy
+    waiver = Waiver(rule="validation", reason='gate = "warn" in [validate]', by="matrix.toml")
+    return replace(policy, waivers=(*policy.waivers, waiver))
 
 
 def _with_proof(policy: "PublicationPolicy", matrix: "Matrix | None") -> "PublicationPolicy":

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.validation_evidence import Validation
 
 _UNASKED: Final = "no matrix.toml was read, so that none of the rules was asked that only it turns on"
+_USUAL: Final = "validation is by its usual rules, because {}; --no-require-validation asks for none"
 
 
 class _Validating(TypedDict, total=False):
@@ -46,7 +47,8 @@ class Wishes:
     as_json: bool = False
     verification: Path | None = None
     validation: Path | None = None
-    require_validation: bool = False
+    require_validation: bool | None = None
+    """Whether an option asks for a validation; None: it is as [validate] says."""
     baseline: str = ""
     """The version that validation compares with, instead of the last good one."""
     lenient: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +77,7 @@ def promote_and_tell(
             earlier=publishing_evidence.read_verification(wishes.verification) if wishes.verification else None,
             reproduction=_reproduced(opened, folder, matrix), checks=checks.gate_report(opened, folder, matrix),
             versions=checks.version_guard(folder, matrix), approvals=approved.held if approved else (),
-            notes=(*notes, *(approved.notes if approved else ()), *(() if matrix else (_UNASKED,))),
+            notes=(*notes, *(approved.notes if approved else ()), *_left_to_defaults(wishes, matrix)),
             **_validation(wishes, opened, folder, matrix),
         )  # fmt: skip
     done = publishing.publish(request, opened.press(publisher.say(wishes.verbose)))
@@ -87,6 +89,15 @@ def promote_and_tell(
         raise typer.Exit(done.error.exit_code)
     if done.error is not None:
         raise done.error
+
+
+def _left_to_defaults(wishes: Wishes, matrix: "Matrix | None") -> "Iterator[str]":
+    """Say what the configuration says nothing of."""
+    if matrix is None:
+        yield _UNASKED
+    said = wishes.validation is not None or wishes.require_validation is not None
+    if not said and (matrix is None or matrix.validation is None):
+        yield _USUAL.format(f"{matrix.file.name} has no [validate]" if matrix else "no matrix.toml was read")
 
 
 def _reproduced(opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "GateReport | None":
@@ -109,12 +120,9 @@ def _reproduced(opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "
 def _validation(wishes: Wishes, opened: "Publisher", folder: Path, matrix: "Matrix | None") -> "_Validating":
     """Read the validation that was brought along, or say how to make one where one is asked for."""
     from orchestrator import validation_evidence  # noqa: PLC0415  (as above)
-    from orchestrator.cli import publisher, validate  # noqa: PLC0415
-    from orchestrator.validation_rules import ValidationRules  # noqa: PLC0415
+    from orchestrator.cli import policies, publisher, validate  # noqa: PLC0415
 
-    rules = matrix.validation if matrix else None
-    if wishes.require_validation:
-        rules = rules or ValidationRules()
+    rules, _ = policies.validation_rules(wishes, matrix)
     if wishes.validation is not None:
         whole = rules is not None
         found = validation_evidence.read_validation(wishes.validation, publisher.now(), whole=whole)

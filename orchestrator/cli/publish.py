@@ -37,7 +37,7 @@ def publish(  # noqa: PLR0917  (options are keyword-only on the command line)
     validation_result: asked.ValidationResult = None,
     require_signatures: asked.RequireSignatures = False,
     require_encryption: asked.RequireEncryption = False,
-    require_validation: must.RequireValidation = False,
+    require_validation: must.RequireValidation = None,
     verification_policy: must.VerificationPolicy = None,
     validation_policy: must.ValidationPolicy = None,
     baseline_release: must.Baseline = "",
@@ -74,7 +74,7 @@ def publish(  # noqa: PLR0917  (options are keyword-only on the command line)
         policy=policy, require_signatures=require_signatures, require_encryption=require_encryption,
         json_report=json_report, text_report=text_report, dry_run=dry_run, verbose=verbose,
         verification=verification_result, validation=validation_result,
-        require_validation=require_validation or bool(validation_policy or baseline_release),
+        require_validation=must.asked_for(require_validation, validation_policy, baseline_release),
         baseline=baseline_release, lenient=policies.leniency(verification_policy, validation_policy),
         firm=policies.firmness(verification_policy, validation_policy),
     )  # fmt: skip
@@ -135,7 +135,7 @@ def release(  # noqa: PLR0917  (options are keyword-only on the command line)
     verify_release: must.VerifyRelease = True,
     verification_policy: must.VerificationPolicy = None,
     post_release_validation: must.PostReleaseValidation = False,
-    require_validation: must.RequireValidation = False,
+    require_validation: must.RequireValidation = None,
     validation_policy: must.ValidationPolicy = None,
     baseline_release: must.Baseline = "",
     publish_release: must.PublishRelease = True,
@@ -152,7 +152,9 @@ def release(  # noqa: PLR0917  (options are keyword-only on the command line)
         policy=policy, require_signatures=require_signatures, require_encryption=require_encryption or encrypt,
         sign=sign, baseline=baseline_release, lenient=policies.leniency(verification_policy, validation_policy),
         firm=policies.firmness(verification_policy, validation_policy),
-        require_validation=require_validation or post_release_validation or bool(validation_policy or baseline_release),
+        require_validation=must.asked_for(
+            require_validation, validation_policy, baseline_release, also=post_release_validation
+        ),
         json_report=json_report, text_report=text_report, dry_run=dry_run, verbose=verbose,
         as_json=log_format is progress.LogFormat.JSON,
     )  # fmt: skip

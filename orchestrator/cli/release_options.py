@@ -7,8 +7,11 @@ import typer
 from orchestrator.publishing_rules import PolicyMode
 
 RequireValidation = Annotated[
-    bool,
-    typer.Option("--require-validation", help="Ask for a validation that passed, by [validate] or its usual rules."),
+    bool | None,
+    typer.Option(
+        "--require-validation/--no-require-validation",
+        help="Whether a validation must pass, by [validate] or its usual rules. Default: as its `gate` says, or yes.",
+    ),
 ]
 VerificationPolicy = Annotated[
     PolicyMode | None,
@@ -41,3 +44,11 @@ VerifyRelease = Annotated[
     bool, typer.Option("--verify-release", help="What is signed is verified anyway: changes nothing.")
 ]
 PublishRelease = Annotated[bool, typer.Option("--publish-release", help="`release` publishes anyway: changes nothing.")]
+
+
+def asked_for(require: bool | None, policy: PolicyMode | None, baseline: str, *, also: bool = False) -> bool | None:
+    """Tell whether options ask for a validation; None where they say nothing. Raises BadParameter for both at once."""
+    asks = bool(policy or baseline or also)
+    if asks and require is False:
+        raise typer.BadParameter("--no-require-validation contradicts the other options, which ask for a validation")
+    return True if asks else require

@@ -4,7 +4,15 @@ from pathlib import Path
 
 from orchestrator.config.signing import full_path
 from orchestrator.config.validation_shape import ValidateShape
-from orchestrator.validation_rules import AbiTool, BuildTime, Change, SecurityRules, Severity, ValidationRules
+from orchestrator.validation_rules import (
+    AbiTool,
+    BuildTime,
+    Change,
+    SecurityRules,
+    Severity,
+    ValidationGate,
+    ValidationRules,
+)
 
 
 def validation(shape: ValidateShape | None, root: Path) -> ValidationRules | None:
@@ -12,6 +20,7 @@ def validation(shape: ValidateShape | None, root: Path) -> ValidationRules | Non
     if shape is None:
         return None
     return ValidationRules(
+        gate=ValidationGate(shape.gate),
         waivers=_path(shape.waivers, root),
         max_new_packages=shape.max_new_packages,
         denied_licenses=tuple(shape.denied_licenses),

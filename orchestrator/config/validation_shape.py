@@ -28,8 +28,11 @@ class SecurityShape(Shape):
 
 
 class ValidateShape(Shape):
-    """What a release may differ in from the last good one; with it, nothing is published that was not validated."""
+    """What a release may differ in from the last good one."""
 
+    gate: Literal["block", "warn", "off"] = Field(
+        default="block", description="What it means for publishing that a release did not pass, or was not validated."
+    )
     waivers: texts.AnyPath | None = Field(default=None, description="File of waivers: who lets what pass, until when.")
     max_new_packages: Annotated[int, Field(ge=0, le=100_000)] = Field(
         default=10, description="So many packages may be new in a release."

@@ -35,11 +35,6 @@ def judge_version(version: str, subject: str, active: Collection[str], guard: Ve
     )  # fmt: skip
 
 
-def nothing_to_judge(subject: str) -> GateReport:
-    """Give the report for a version that is published or claimed with the same bytes: it was judged then."""
-    return GateReport(subject=subject, passed=True, text="", checks=(("judged when it was claimed", True),))
-
-
 def _read(version: str) -> VersionName | None:
     found = read_version(version)
     return None if found is None or found.timestamped or version.startswith("v") else found

@@ -4,6 +4,7 @@ The order stands in `_promoted`. No private key is read before the policy let th
 """
 
 import dataclasses
+from collections.abc import Callable
 from datetime import datetime
 
 from builders.errors import RelbuildError
@@ -28,10 +29,11 @@ from orchestrator.publish.report import PublicationReport, report_of
 from orchestrator.publish.version_names import checked_version
 from orchestrator.publishing.judging import failures, judged, let_out
 from orchestrator.publishing.request import Attempted, Press, Request, Seen
-from orchestrator.publishing_evidence import read_candidate
+from orchestrator.publishing_evidence import Candidate, read_candidate
 from orchestrator.repositories.interface import Repository, note_of
 from orchestrator.repositories.preview import PreviewRepository
 from orchestrator.trust import VerifiedRelease
+from orchestrator.validation_evidence import Validation, settled_validation
 from orchestrator.verify.trust_root import TrustRoot
 
 
@@ -89,10 +91,10 @@ def _promoted(request: Request, press: Press, seen: Seen) -> Promotion:
         )
     result, verified = judged(request, press, candidate)
     seen.version, seen.result = candidate.staged.version, result
-    if verified is not None and request.validate is not None and request.validation is None:
-        seen.validation = request.validate()
-    seen.notes += [f"validation let pass {each}" for each in (seen.validation.waived if seen.validation else ())]
     trust = RepositoryTrust(trust=press.trust, now=press.now())
+    if verified is not None and request.validate is not None and request.validation is None:
+        seen.validation = _validated(request.validate, press, candidate, trust)
+    seen.notes += [f"validation let pass {each}" for each in (seen.validation.waived if seen.validation else ())]
     earlier, outcomes = let_out(request, press, candidate, trust, result=result, seen=seen)
     if denied := [each.text for each in outcomes if each.rule == "verification" and not each.passed and verified]:
         raise VerificationRequired(
@@ -122,6 +124,17 @@ def _promoted(request: Request, press: Press, seen: Seen) -> Promotion:
         verified, press.repository, keys, trust, outcomes=outcomes, now=press.now,
         observer=press.observer, terms=terms,
     )  # fmt: skip
+
+
+def _validated(
+    validate: Callable[[], Validation], press: Press, candidate: Candidate, trust: RepositoryTrust
+) -> Validation:  # fmt: skip
+    """Validate what is to be published. What is out or claimed was judged then, and the index keeps what was found."""
+    earlier = _earlier(press.repository, trust, candidate.staged.version)
+    if not isinstance(earlier, Published | Claimed):
+        return validate()
+    entry = earlier.entry if isinstance(earlier, Published) else earlier.claim.entry
+    return settled_validation(candidate.staged.manifest_sha256, entry.validation)
 
 
 def _earlier(repository: Repository, trust: RepositoryTrust, version: str) -> Standing:

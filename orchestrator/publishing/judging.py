@@ -5,7 +5,7 @@ from typing import assert_never
 from orchestrator import verify
 from orchestrator.errors import TooFewSignatures, ValidationRequired
 from orchestrator.policy import enforce, refuse_broken
-from orchestrator.policy_evidence import GateReport
+from orchestrator.policy_evidence import GateReport, judged_before
 from orchestrator.publication import (
     Index,
     ReleaseStatus,
@@ -15,7 +15,7 @@ from orchestrator.publish.claims import Claimed, Free, Published, Standing, Take
 from orchestrator.publish.clock import clock_warnings
 from orchestrator.publish.index_keys import RepositoryTrust
 from orchestrator.publish.pointer import KnownIndex
-from orchestrator.publish.version_guard import judge_version, nothing_to_judge
+from orchestrator.publish.version_guard import judge_version
 from orchestrator.publishing.request import Press, Request, Seen
 from orchestrator.publishing_evidence import OUR_RULES, Candidate, gather
 from orchestrator.trust import ENCRYPTED, VerificationResult, VerifiedRelease
@@ -62,7 +62,7 @@ def _more_gates(
         active = [each.version for each in index.releases if each.status is ReleaseStatus.ACTIVE] if index else []
         before = isinstance(earlier, Published | Claimed)
         judged = judge_version(version, subject, active, request.versions)
-        gates["semver"] = nothing_to_judge(subject) if before else judged
+        gates["semver"] = judged_before(subject) if before else judged
     return gates
 
 

@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from tests.faults.invariants import Witness, disk
 from tests.faults.test_commit import CHANGING, FULL, KILLED, needs_strace
-from tests.integration.test_publication import Done, Shop, keys, shop_in
+from tests.integration.test_publication import UNVALIDATED, Done, Shop, keys, shop_in
 
 __all__ = ["keys"]  # a fixture
 
 TRACE = ("strace", "-f", "--seccomp-bpf", "-qqq")
-PUBLISH = ("publish", "--release-dir", "releases/1.1.0")
+PUBLISH = ("publish", "--release-dir", "releases/1.1.0", *UNVALIDATED)
 YANK = ("yank", "1.0.0", "--reason", "slow")
 
 

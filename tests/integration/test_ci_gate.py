@@ -28,6 +28,8 @@ signers = [{ key_file = "release.key" }]
 path = "repository"
 audit_key = "audit.key"
 audit_passphrase = "env:AUDIT_WORDS"
+[validate]
+gate = "off"
 [ci]
 """
 BY_FILE: Final = 'required_checks = ["tests", "lint"]\nchecks_file = "checks.json"\n'

@@ -31,6 +31,7 @@ DIES = (
     "sys.addaudithook(hook)\n"
 )
 """Ends the program by SIGKILL right before it creates an object whose name ends so."""
+UNVALIDATED = ("--no-require-validation",)
 CANARY = "canary-2c7e0f: a passphrase that must not be seen"
 SECRETS = {"AUDIT_WORDS": CANARY}
 TARGETS = ("aarch64", "armv7")
@@ -85,7 +86,10 @@ class Shop:
 
     def publish(self, version: str, *more: object, before: str = "", folder: Path | None = None) -> Done:
         place = folder or self.folder / "releases" / version
-        return self.run("publish", "--release-dir", place, *self.place, *self.owner, *more, before=before)
+        # The archives of these releases are no archives: what is tested here is publishing.
+        asks = any(str(each).startswith("--validation") for each in more)
+        given = more if asks else (*UNVALIDATED, *more)
+        return self.run("publish", "--release-dir", place, *self.place, *self.owner, *given, before=before)
 
     def published(self, *versions: str) -> None:
         for version in versions:
@@ -203,7 +207,8 @@ def test_a_clock_that_is_years_off_is_told_and_publishes_in_order(shop: Shop) ->
     told = {}
     for minor, off in enumerate(("+0d", "+1d", "+4000d", "+0d", "+1h")):
         shop.make(f"1.{minor}.0")
-        place = ("--release-dir", f"releases/1.{minor}.0", *shop.place, *shop.owner, "--json-report", "r.json")
+        place = ("--release-dir", f"releases/1.{minor}.0", *shop.place, *shop.owner, *UNVALIDATED, "--json-report",
+                 "r.json")  # fmt: skip
         done = shop.run("publish", *place, around=("faketime", "-f", off))
         assert (done.code, done.last) == (0, "published"), (off, done.out + done.err)
         report = json.loads((shop.folder / "r.json").read_bytes())
@@ -572,11 +577,17 @@ audit_passphrase = "env:AUDIT_WORDS"
 """
 
 
+UNWANTED = """
+[validate]
+gate = "off"
+"""
+
+
 def configure(shop: Shop, *targets: str, repository: str = REPOSITORY) -> None:
     (shop.folder / "src").mkdir(exist_ok=True)
     (shop.folder / "src" / "hello.c").write_text("int main(void) { return 0; }\n")
     text = MATRIX.format(targets=", ".join(f'"{target}"' for target in targets))
-    (shop.folder / "matrix.toml").write_text(text + repository)
+    (shop.folder / "matrix.toml").write_text(text + repository + ("" if "[validate" in repository else UNWANTED))
 
 
 def test_the_configuration_is_enough(shop: Shop) -> None:
@@ -703,7 +714,8 @@ def test_a_bad_folder_for_temporary_files_is_no_matter_or_told(shop: Shop, optio
             with pytest.raises(OSError, match="No space"):
                 (bad / "full").write_bytes(bytes(1 << 20))
         env = {"TMPDIR": str(bad)}
-        done = shop.run("publish", "--release-dir", "releases/1.0.0", *shop.place, *shop.owner, env=env)
+        release = ("--release-dir", "releases/1.0.0", *shop.place, *shop.owner, *UNVALIDATED)
+        done = shop.run("publish", *release, env=env)
         assert (done.code, done.last) in {(0, "published"), (90, "not published")}, done.out + done.err
         assert done.code == 0 or str(bad) in done.err
         told = shop.run("verify", "releases/1.0.0", "--trust", "trust.json", env=env)
@@ -767,8 +779,10 @@ def test_validation_that_an_option_asks_for_stops_or_warns(shop: Shop) -> None:
     # By the usual rules, a release without a database of vulnerabilities was not checked.
     for option in (("--post-release-validation",), ("--validation-policy", "strict"), ("--require-validation",)):
         failed(shop.run("release", "--engine", "local", *option), 31, "vulnerabilities")
+    assert not (shop.folder / "dist").exists(), "told before anything is built"
+    shop.good("matrix", "--engine", "local")
     failed(shop.run("publish", "--require-validation"), 31, "vulnerabilities")
-    failed(shop.run("release", "--engine", "local", "--baseline-release", "0.9.0"), 31, "BaselineUnusable")
+    failed(shop.run("publish", "--baseline-release", "0.9.0"), 31, "BaselineUnusable")
     done = shop.run("release", "--engine", "local", "--validation-policy", "lenient", "--json-report", "r.json")
     assert (done.code, done.last) == (0, "published"), done.err
     warned = [each for each in json.loads((shop.folder / "r.json").read_bytes())["warnings"] if "validation" in each]
@@ -840,11 +854,64 @@ def test_the_version_to_compare_with_can_be_named(shop: Shop) -> None:
     assert (both.code, "--baseline-release" in both.err) == (2, True)
 
 
-def test_validation_that_nobody_asked_for_is_told(shop: Shop) -> None:
+def test_validation_that_nobody_thought_of_is_asked_for_by_its_usual_rules(shop: Shop) -> None:
+    by_source(shop, "x86_64", more="[validate]")
+    text = (shop.folder / "matrix.toml").read_text()
+    (shop.folder / "matrix.toml").write_text(text.replace("[validate]", ""))
+    for command in (("matrix", "--publish"), ("release",)):
+        failed(shop.run(*command, "--engine", "local"), 31, "no release can pass the validation: known vulnerabilities")
+    assert not (shop.folder / "dist").exists(), "told before anything is built"
+    shop.good("matrix", "--engine", "local")
+    words = "validation is by its usual rules, because matrix.toml has no [validate]"
+    done = shop.run("publish")
+    failed(done, 31, "no OSV database is given")
+    assert words in done.out
+    assert not (shop.repository / "index.json").exists()
+    staged = ("publish", "--release-dir", "dist/staging/1.0.0", "--config", "no.toml", *shop.place, *shop.owner)
+    assert shop.run(*staged).code == 11
+    (shop.folder / "matrix.toml").unlink()
+    done = shop.run("publish", "--release-dir", "dist/staging/1.0.0", *shop.place, *shop.owner)
+    failed(done, 31, "vulnerabilities")
+    assert words.replace("matrix.toml has no [validate]", "no matrix.toml was read") in done.out
+    both = shop.publish("1.0.0", "--no-require-validation", "--validation-policy", "strict")
+    assert (both.code, "--no-require-validation contradicts" in both.err) == (2, True), both.err
+    done = shop.run("publish", "--release-dir", "dist/staging/1.0.0", *shop.place, *shop.owner, "--policy", "lenient")
+    assert (done.code, done.last) == (0, "published"), done.err
+    assert "vulnerabilities" in done.out
+
+
+def test_what_is_out_is_not_validated_again(shop: Shop) -> None:
+    by_source(shop, "x86_64", more=CALM)
+    assert "validation: passed" in shop.good("release", "--engine", "local").out
+    text = (shop.folder / "matrix.toml").read_text()
+    (shop.folder / "matrix.toml").write_text(text.replace('"ignore"', '"error"'))
+    before = shop.snapshot()
+    again = shop.run("publish")
+    assert (again.code, again.last) == (0, "published"), again.err
+    assert "published before with the same bytes" in again.out
+    assert "validation: passed" in again.out
+    (shop.folder / "src" / "hello.sh").write_text("#!/bin/sh\necho hullo\n")
+    shop.good("matrix", "--engine", "local")
+    failed(shop.run("publish"), 32, "with other bytes")
+    assert shop.snapshot() == before
+
+
+def test_a_validation_that_only_warns_goes_out_and_says_so(shop: Shop) -> None:
+    by_source(shop, "x86_64", more='[validate]\ngate = "warn"\n')
+    failed(shop.run("release", "--engine", "local", "--require-validation"), 31, "vulnerabilities")
+    done = shop.run("release", "--engine", "local")
+    assert (done.code, done.last) == (0, "published"), done.err
+    assert '(waived: gate = "warn" in [validate] (by matrix.toml))' in done.out
+    assert audit_of(shop)["validation"]["security_passed"] is False
+    assert [each["rule"] for each in audit_of(shop)["waivers"]] == ["validation"]
+
+
+def test_validation_that_nobody_wants_is_told(shop: Shop) -> None:
     configure(shop, *TARGETS)
     shop.make("1.0.0", base="dist/staging")
+    failed(shop.run("publish", "--require-validation"), 31, "validation")
     done = shop.good("publish", "--json-report", "r.json")
-    words = "validation was not asked for: matrix.toml has no [validate]"
+    words = 'validation was not asked for: gate = "off" in [validate]'
     assert f"warning: {words}" in done.out
     assert words in json.loads((shop.folder / "r.json").read_bytes())["warnings"]
     (row,) = [each for each in audit_of(shop)["rules"] if each["rule"] == "validation"]
@@ -1039,7 +1106,7 @@ def test_a_bucket_from_publish_to_verify(shop: Shop, bucket: tuple[str, str]) ->
     place = ("--repository-type", "s3", "--repository-bucket", name, "--repository-prefix", "hello", "--endpoint-url",
              url, "--trust", "trust.json")  # fmt: skip
     shop.make("1.0.0")
-    publish = ("publish", "--release-dir", "releases/1.0.0", *place, *shop.owner)
+    publish = ("publish", "--release-dir", "releases/1.0.0", *place, *shop.owner, *UNVALIDATED)
     assert shop.good(*publish, env=env).last == "published"
     assert "published before" in shop.good(*publish, env=env).out
     shop.make("1.0.0", salt=b"other", base="others")

@@ -40,6 +40,8 @@ signers = [{ key_file = "keys/release.key" }]
 kind = "local"
 path = "../repository"
 audit_key = "keys/audit.key"
+[validate]
+gate = "off"
 [reproduce]
 gate = "block"
 """

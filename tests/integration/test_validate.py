@@ -269,8 +269,11 @@ def test_lenient_policy_publishes_it_with_a_warning_and_says_so(project: Project
     assert audit["validation"]["behavioral_passed"] is False
 
 
-def test_without_validate_nothing_is_demanded(project: Project) -> None:
+def test_without_validate_its_usual_rules_hold_and_a_gate_can_be_off(project: Project) -> None:
     project.write("1.0.1", ONE_TARGET, rules=None)
+    refused = project.relbuild("release", "--engine", "local")
+    assert (refused.code, "behavioral" in refused.err) == (31, True), refused.err
+    project.write("1.0.1", ONE_TARGET, rules='gate = "off"')
     assert "validation: not done" in project.good("release", "--engine", "local").out
 
 
