@@ -9,9 +9,10 @@ from builders.names import escaped
 from orchestrator.ci_jobs.graph import MERGE, PUBLISH, REPRODUCE, STAGING, Job
 from orchestrator.ci_rules import ChecksFrom
 from orchestrator.model import Matrix
-from orchestrator.publishing_rules import RepositoryKind
+from orchestrator.publishing_rules import PolicyMode, RepositoryKind
 from orchestrator.reproduction_rules import ReproductionGate
 from orchestrator.signing_rules import SignerKind, SignerRules
+from orchestrator.validation_rules import ValidationGate, ValidationRules
 
 _LOST: Final = 'the publish job writes into the folder of [repository] (kind = "local") on its runner; '
 
@@ -55,7 +56,7 @@ def of_repository(matrix: Matrix, graph: tuple[Job, ...]) -> Loss | None:
 
 def of_jobs(matrix: Matrix, graph: tuple[Job, ...]) -> tuple[str, ...]:
     """Name all that jobs lack wherever they run."""
-    return (*_of_keys(matrix, graph), *_of_proof(matrix), *_of_evidence(matrix, graph))
+    return (*_of_keys(matrix, graph), *_of_validation(matrix), *_of_proof(matrix), *_of_evidence(matrix, graph))
 
 
 def _of_keys(matrix: Matrix, graph: tuple[Job, ...]) -> tuple[str, ...]:
@@ -63,6 +64,16 @@ def _of_keys(matrix: Matrix, graph: tuple[Job, ...]) -> tuple[str, ...]:
     jobs = {job.name: job for job in graph}
     wanted = ((jobs[name], path) for name, path in _keys(matrix) if name in jobs)
     return tuple(_missing(matrix.root, job, path) for job, path in wanted if not _is_laid(matrix.root, job, path))
+
+
+def _of_validation(matrix: Matrix) -> Iterator[str]:
+    """Say so where nothing that the jobs make can pass the validation."""
+    rules, repository = matrix.validation or ValidationRules(), matrix.repository
+    if repository is None or repository.mode is not PolicyMode.STRICT or rules.passable:
+        return
+    if rules.gate is ValidationGate.BLOCK and all(each.rule != "validation" for each in repository.waivers):
+        yield ("publishing ends with 31: [validate] asks for known vulnerabilities, and has no osv_database to look "
+               'them up in; vulnerabilities = "ignore" in [validate.security] says that none is wanted')  # fmt: skip
 
 
 def _of_proof(matrix: Matrix) -> Iterator[str]:

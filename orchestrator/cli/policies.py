@@ -52,13 +52,10 @@ def policy_of(
 def refuse_unpassable(wishes: "Wishes", opened: "Publisher", matrix: "Matrix", today: date) -> None:
     """Refuse, before it is built, what no release can pass. Raises ValidationRequired."""
     from orchestrator.errors import ValidationRequired  # noqa: PLC0415  (as above)
-    from orchestrator.validation_rules import Severity  # noqa: PLC0415
 
     rules, _ = validation_rules(wishes, matrix)
     policy, _ = policy_of(wishes, opened, matrix, today)
-    if rules is None or rules.waivers or rules.osv_database or policy.waived("validation"):
-        return
-    if rules.security.vulnerabilities is not Severity.IGNORE:
+    if rules is not None and not rules.passable and not policy.waived("validation"):
         raise ValidationRequired(
             "no release can pass the validation: known vulnerabilities are asked for, and nothing says where to look",
             next_step='osv_database = "FILE" in [validate], or vulnerabilities = "ignore" in [validate.security]; '

@@ -341,3 +341,19 @@ def test_setup_installs_as_root_or_by_a_sudo_that_asks_for_nothing(tmp_path: Pat
 def test_setup_is_clean(tmp_path: Path) -> None:
     done = lint(BIN / "shellcheck", SETUP, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("provider", [*PROVIDERS, "shell"])
+def test_a_validation_that_nothing_can_pass_is_told(tmp_path: Path, provider: str) -> None:
+    def told(text: str) -> bool:
+        return any("publishing ends with 31" in each for each in made(tmp_path, provider, text).warnings)
+
+    waiver = '[[repository.waivers]]\nrule = "validation"\nreason = "later"\nby = "Ann"\nexpires = 2999-01-31\n'
+    lenient = MATRIX.replace("[repository]\n", '[repository]\npolicy = "lenient"\n')
+    assert told(MATRIX)
+    assert told(f"{MATRIX}[validate]\n")
+    ways = ('gate = "off"', 'gate = "warn"', 'osv_database = "osv.zip"', 'waivers = "w.toml"',
+            'security = { vulnerabilities = "ignore" }')  # fmt: skip
+    for more in (*(f"[validate]\n{way}\n" for way in ways), waiver):
+        assert not told(MATRIX + more), more
+    assert not told(lenient)
