@@ -127,7 +127,7 @@ def publication(
 
     def promote(verified: "VerifiedRelease") -> None:
         with state_told_last():
-            if lacks_proof(opened, verified.folder, loaded):
+            if lacks_proof(opened, wishes, verified.folder, loaded):
                 prove(loaded, verified.folder, dist, passphrases, as_json=wishes.as_json)
         promote_and_tell(opened, wishes, verified.folder, version, loaded, verified=verified)
 

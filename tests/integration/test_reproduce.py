@@ -191,6 +191,11 @@ def test_one_command_proves_what_it_publishes_where_the_gate_blocks(tmp_path: Pa
     assert "artifacts came out with other bytes" in refused.stderr
     assert refused.stdout.splitlines()[-1] == "not published"
     assert not (repository / VERSION).exists()
+    waiver = 'rule = "reproducibility"\nreason = "umask"\nby = "Ann"\nexpires = 2999-01-31\n'
+    waived = SIGNED.replace('path = "../repository"', 'path = "../waived"') + f"[[repository.waivers]]\n{waiver}"
+    project.write(product('umask >"$OUT/hello"') + waived)
+    assert "umask, until 2999-01-31 (by Ann)" in project.good("release", "--engine", project.engine)
+    assert len(json.loads(project.good("reproduce", "--history", "--json"))) == 1, "what is lifted is not rebuilt"
 
     project.write(product(GOOD_RUN) + SIGNED)
     told = project.good("release", "--engine", project.engine, "--log-format", "json")
