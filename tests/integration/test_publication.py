@@ -87,7 +87,7 @@ class Shop:
     def publish(self, version: str, *more: object, before: str = "", folder: Path | None = None) -> Done:
         place = folder or self.folder / "releases" / version
         # The archives of these releases are no archives: what is tested here is publishing.
-        asks = any(str(each).startswith("--validation") for each in more)
+        asks = any(str(each).startswith("--validation-policy") for each in more)
         given = more if asks else (*UNVALIDATED, *more)
         return self.run("publish", "--release-dir", place, *self.place, *self.owner, *given, before=before)
 
