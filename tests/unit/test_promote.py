@@ -313,6 +313,7 @@ def test_published_again_after_a_kill_it_is_out_once(releases: Releases, folders
             publish(Mortal(world.store, dies_at=at), world.release)
         world.store.dead = True
         world.witness.acknowledge("1.1.0", publish(world.store, world.release).audit_sha256)
+        assert b"revision 2," in world.store.objects["index.md"]
         world.recover()
         assert world.witness.revision == 2
 
