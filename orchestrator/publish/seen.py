@@ -12,7 +12,7 @@ from typing import Final
 from builders.copying import make_folders
 from builders.names import escaped
 from orchestrator.canonical import canonical_json
-from orchestrator.errors import PublicationError, VerificationError
+from orchestrator.errors import IndexReplayed, PublicationError, VerificationError
 from orchestrator.publication import Index
 from orchestrator.publish.index import index_sha256, refused
 from orchestrator.publish.merkle import tree_head
@@ -53,13 +53,29 @@ def remember(index: Index, location: str, memory: Path) -> None:
             _refuse_exchange(now, known)
             before = next((each for each in known if each.repository_id == now.repository_id), None)
             if before is not None:
-                _refuse_other_past(index, before)
+                with _told_where(before, location):
+                    _refuse_other_past(index, before)
             if now != before:
                 _write(memory, now)
     except OSError as error:
         raise PublicationError(
             f"what was seen cannot be kept in {escaped(str(memory))}: {error.strerror}",
             next_step="name a folder that you may write to",
+        ) from None
+
+
+@contextmanager
+def _told_where(before: Seen, location: str) -> Iterator[None]:
+    """Say where the other one was seen: two repositories of one project look like a fork of one."""
+    try:
+        yield
+    except IndexReplayed as error:
+        if before.location == location:
+            raise
+        raise IndexReplayed(
+            f"{error.what}; it was seen in {escaped(before.location)}, and this is {escaped(location)}",
+            next_step="if these are two repositories by intention, publish into one of them under an id of its own "
+            f"(id in [repository]); otherwise {error.next_step}",
         ) from None
 
 

@@ -144,14 +144,27 @@ def test_an_old_signed_index_is_refused(repository: MemoryRepository, reader: Re
         reader.get(repository, now=EXPIRES)
 
 
+class Elsewhere(MemoryRepository):
+    """Another place."""
+
+    @property
+    def location(self) -> str:
+        return "elsewhere"
+
+
 @pytest.mark.fault(62)
 def test_two_signed_indexes_of_one_revision_are_refused(repository: MemoryRepository, reader: Reader) -> None:
     first = parse_index(repository.objects["index.json"])
     publish(repository, "v1.2.0")
     reader.get(repository)
     show(repository, encode_index(add(first, EventType.PUBLISH, audited("v1.9.0")[0])))
-    with pytest.raises(VerificationError, match="two different indexes of revision 3: a fork"):
+    with pytest.raises(VerificationError, match=r"two different indexes of revision 3: a fork\n"):
         reader.get(repository)
+    copy = Elsewhere()
+    copy.objects.update(repository.objects)
+    with pytest.raises(VerificationError, match="a fork; it was seen in 'memory', and this is 'elsewhere'") as caught:
+        reader.get(copy)
+    assert "an id of its own (id in [repository])" in str(caught.value)
 
 
 @pytest.mark.fault(61)
