@@ -126,7 +126,8 @@ def test_publish_is_rolled_forward_or_was_never_there(scene: Scene) -> None:
         if turn % 2:
             assert ran(shop, ("recover",)).code == 0
             witness.settled(disk(shop.repository))
-            assert ("1.1.0" in witness.listed) == claimed, (call, number)
+            # One that had decided to claim, and had not claimed yet, may be finished: all of its bytes are there.
+            assert "1.1.0" in witness.listed or not claimed, (call, number)
         again = ran(shop, PUBLISH)
         assert (again.code, again.last) == (0, "published"), (call, number, again)
         witness.settled(disk(shop.repository))
