@@ -70,6 +70,8 @@ class Validation:
     report: GateReport
     listed: Mapping[str, Json]
     waived: tuple[str, ...] = ()
+    settled: bool = False
+    """Nothing was looked at, because the version is published or claimed."""
 
 
 def read_validation(path: Path, now: datetime, *, whole: bool = False) -> Validation:
@@ -113,7 +115,7 @@ def parse_validation(data: bytes, now: datetime, *, whole: bool = False) -> Vali
 
 def settled_validation(subject: str, listed: Mapping[str, Json] | None) -> Validation:
     """Give the validation of a version that is published or claimed: nothing is to judge, and what was found then."""
-    return Validation(report=judged_before(subject), listed=listed or {})
+    return Validation(report=judged_before(subject), listed=listed or {}, settled=True)
 
 
 def silent_validation(error: RelbuildError) -> Validation:

@@ -6,6 +6,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Final
 
 from orchestrator.publishing_rules import PolicyMode, Waiver
+from orchestrator.validation_rules import ValidationGate, ValidationRules
 
 if TYPE_CHECKING:
     from orchestrator.cli.promotion import Wishes
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from orchestrator.model import Matrix
     from orchestrator.policy import PublicationPolicy
     from orchestrator.publishing_rules import RuleWaiver
-    from orchestrator.validation_rules import ValidationRules
 
 VALIDATION: Final = ("validation",)
 DOCUMENTS: Final = ("sbom", "provenance")
@@ -79,13 +79,11 @@ def _asked(policy: "PublicationPolicy", wishes: "Wishes", matrix: "Matrix | None
     return policy.unasked("validation", unasked) if unasked and wishes.validation is None else policy
 
 
-def validation_rules(wishes: "Wishes", matrix: "Matrix | None") -> "tuple[ValidationRules | None, str]":
+def validation_rules(wishes: "Wishes", matrix: "Matrix | None") -> tuple[ValidationRules | None, str]:
     """Give the rules by which a release must be validated, or None and who said that it need not be.
 
     Without [validate] the usual rules hold: what nobody thought of is not let out unseen.
     """
-    from orchestrator.validation_rules import ValidationGate, ValidationRules  # noqa: PLC0415
-
     rules = (matrix.validation if matrix else None) or ValidationRules()
     if wishes.require_validation is False:
         return None, "--no-require-validation"
@@ -96,8 +94,6 @@ def validation_rules(wishes: "Wishes", matrix: "Matrix | None") -> "tuple[Valida
 
 def _with_validation(policy: "PublicationPolicy", wishes: "Wishes", matrix: "Matrix | None") -> "PublicationPolicy":
     """Let the rule warn where [validate] says so, unless an option asks for more."""
-    from orchestrator.validation_rules import ValidationGate  # noqa: PLC0415
-
     rules, _ = validation_rules(wishes, matrix)
     if rules is None or rules.gate is not ValidationGate.WARN or wishes.require_validation:
         return policy

@@ -134,7 +134,9 @@ def _validated(
     if not isinstance(earlier, Published | Claimed):
         return validate()
     entry = earlier.entry if isinstance(earlier, Published) else earlier.claim.entry
-    return settled_validation(candidate.staged.manifest_sha256, entry.validation)
+    ours = candidate.staged.manifest_sha256
+    # Other bytes are refused as such; what was found of those says nothing of these.
+    return settled_validation(ours, entry.validation if entry.manifest_sha256 == ours else None)
 
 
 def _earlier(repository: Repository, trust: RepositoryTrust, version: str) -> Standing:
@@ -177,7 +179,7 @@ def _report(
         seen.version, outcome, repository=press.repository.location, repository_note=note_of(press.repository),
         policy_mode=request.policy.mode,
         verification=verification_json(seen.result) if seen.result else {},
-        validation=seen.validation.listed if seen.validation else None,
+        validation=(seen.validation.listed or None) if seen.validation else None,
         warnings=(*(judgement.warnings if judgement else ()), *seen.notes),
         errors=(*(judgement.errors if judgement else ()), *(failures(seen.result) if seen.result else ())),
     )  # fmt: skip

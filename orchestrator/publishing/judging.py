@@ -37,6 +37,8 @@ def let_out(
         seen.validation = silent_validation(
             ValidationRequired("it was made for a first release, and the repository has others")
         )
+    if isinstance(earlier, Free) and seen.validation and seen.validation.settled:
+        seen.validation = silent_validation(ValidationRequired("the version was taken when it was to be made"))
     taken = _why_taken(earlier, candidate)
     evidence = gather(
         candidate, result, attested=press.trust.attesting(press.now()) > 0, taken=taken,

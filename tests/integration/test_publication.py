@@ -892,7 +892,9 @@ def test_what_is_out_is_not_validated_again(shop: Shop) -> None:
     assert "validation: passed" in again.out
     (shop.folder / "src" / "hello.sh").write_text("#!/bin/sh\necho hullo\n")
     shop.good("matrix", "--engine", "local")
-    failed(shop.run("publish"), 32, "with other bytes")
+    failed(shop.run("publish", "--json-report", "r.json"), 32, "with other bytes")
+    told = json.loads((shop.folder / "r.json").read_bytes())
+    assert not told["validation"], "what was found of the published bytes says nothing of these"
     assert shop.snapshot() == before
 
 
