@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from tests.faults.invariants import Witness, disk
-from tests.faults.test_commit import CHANGING, FULL, KILLED, needs_strace
+from tests.faults.test_commit import CHANGING, KILLED, needs_strace, points
 from tests.integration.test_publication import UNVALIDATED, Done, Shop, keys, shop_in
 
 __all__ = ["keys"]  # a fixture
@@ -88,23 +88,18 @@ def killed_at(scene: Scene, command: tuple[object, ...], most: int) -> list[tupl
     log = shop.folder / "calls"
     done = ran(shop, command, "-o", str(log), "-e", f"trace={','.join(CHANGING)}")
     assert done.code == 0, done.out + done.err
-    counts: dict[str, Counter[str]] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     for line in log.read_text().splitlines():
         thread, _, rest = line.partition(" ")
         call, bracket, _ = rest.strip().partition("(")
         if bracket and not call.startswith(("+++", "---", "<...")):
-            counts.setdefault(call, Counter())[thread] += 1
-    every = [(call, at) for call in CHANGING if call in counts for at in range(1, max(counts[call].values()) + 1)]
-    chosen = every if FULL else sampled(every, most)
-    print(f"{command[0]}: killed at {len(chosen)} of {len(every)} calls")
+            counts[call, thread] += 1
+    longest: Counter[str] = Counter()
+    for (call, _), count in counts.items():
+        longest[call] = max(longest[call], count)
+    chosen = points(longest, most=most)
+    print(f"{command[0]}: killed at {len(chosen)} of {longest.total()} calls")
     return chosen
-
-
-def sampled(every: list[tuple[str, int]], most: int) -> list[tuple[str, int]]:
-    links = [point for point in every if point[0] == "linkat"]
-    rest = [point for point in every if point[0] != "linkat"]
-    count = max(1, most - len(links))
-    return [*links, *(rest[at * len(rest) // count] for at in range(count))][:most]
 
 
 def ran(shop: Shop, command: tuple[object, ...], *strace: str) -> Done:
