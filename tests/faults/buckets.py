@@ -14,7 +14,11 @@ class Place(Protocol):
     """A repository in a bucket, for whoever looks on."""
 
     def files(self) -> dict[str, bytes]:
-        """Give every object; the index is read first, so that whatever it lists must be found."""
+        """Give every object; the index is read first, so that whatever it lists must be found.
+
+        An index that was not there yet is left for the next look, although it may be listed by now: what belongs to
+        it may not be.
+        """
 
     def write(self, files: dict[str, bytes]) -> None:
         """Put objects there, whatever is there."""
@@ -49,7 +53,7 @@ class S3Place:
             found["index.json"] = self._read("index.json")
         for key, state in self._listed():
             with contextlib.suppress(self._asked.exceptions.NoSuchKey):
-                if key not in found:
+                if key != "index.json":
                     found[key] = self._bodies[key, state] = self._bodies.get((key, state)) or self._read(key)
         return found
 
@@ -96,8 +100,17 @@ class GcsPlace:
         )
 
     def files(self) -> dict[str, bytes]:
-        blobs = list(self.client.list_blobs(self.bucket, prefix=f"{self.prefix}/"))
-        return {blob.name.removeprefix(f"{self.prefix}/"): blob.download_as_bytes() for blob in blobs}
+        from google.api_core.exceptions import NotFound
+
+        found: dict[str, bytes] = {}
+        index = self.client.bucket(self.bucket).blob(f"{self.prefix}/index.json")
+        with contextlib.suppress(NotFound):
+            found["index.json"] = index.download_as_bytes()
+        for blob in self.client.list_blobs(self.bucket, prefix=f"{self.prefix}/"):
+            with contextlib.suppress(NotFound):
+                if blob.name != index.name:
+                    found[blob.name.removeprefix(f"{self.prefix}/")] = blob.download_as_bytes()
+        return found
 
     def write(self, files: dict[str, bytes]) -> None:
         for key, body in files.items():

@@ -22,7 +22,8 @@ _OWN = (".lock", ".new-")
 def disk(folder: Path) -> dict[str, bytes]:
     """Give every file below a folder, and staging folders that are empty (their key ends in a slash).
 
-    The index is read first, so that whatever it lists must be found although others publish meanwhile.
+    The index is read first, so that whatever it lists must be found although others publish meanwhile. One that was not
+    there yet is left for the next look: what belongs to it may be in a folder that was listed before.
     """
     found: dict[str, bytes] = {}
     with contextlib.suppress(FileNotFoundError):
@@ -34,7 +35,8 @@ def disk(folder: Path) -> dict[str, bytes]:
         for name in names:
             path = Path(above) / name
             with contextlib.suppress(FileNotFoundError):
-                found.setdefault(path.relative_to(folder).as_posix(), path.read_bytes())
+                if path != folder / "index.json":
+                    found[path.relative_to(folder).as_posix()] = path.read_bytes()
     return found
 
 
