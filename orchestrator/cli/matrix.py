@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import options
+from orchestrator.cli import options, step_summary
 from orchestrator.cli.progress import LogFormat, LogFormatChoice, choose, error_data, line, observer
 from orchestrator.cli.promotion import Wishes, lacks_proof, promote_and_tell, state_told_last
 from orchestrator.model import EngineKind
@@ -185,20 +185,8 @@ def staged_names(dist: Path, version: str) -> frozenset[str]:
 
 
 def write_summary(told: "BuildReport", staged: "StagedRelease | None") -> None:
-    """Add the step summary to what a CI service shows below the job, where it names a file for that."""
-    from orchestrator.cli import tables  # noqa: PLC0415  (as above)
-
-    if not (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
-        return
-    text = tables.summary_markdown(staged, told, [line(result) for result in told.results])
-    try:
-        path = Path(summary)
-        # The service drops a summary that is larger as a whole, so what earlier commands of the step wrote counts.
-        room = tables.SUMMARY_BYTES - (path.stat().st_size if path.exists() else 0)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(tables.cut_to(text, room))
-    except OSError as error:
-        print(f"relbuild: the step summary {summary} cannot be written: {error.strerror}", file=sys.stderr)
+    """Add what was built to the step summary of a CI service."""
+    step_summary.add(step_summary.of_run(staged, told, [line(result) for result in told.results]))
 
 
 def report(outcome: "Outcome", shown: LogFormat, before: frozenset[str]) -> None:

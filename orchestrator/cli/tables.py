@@ -1,4 +1,4 @@
-"""Values as text: the plan, the artifacts of a release, a CI step summary."""
+"""Values as text: the plan, the artifacts of a release."""
 
 import json
 from collections.abc import Sequence
@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from orchestrator.model import BuildReport, Built, Plan, PlannedCell, StagedRelease
 from orchestrator.trust import VerifiedRelease
 
-SUMMARY_BYTES = 1 << 20
-"""What a step may show on GitHub: https://docs.github.com/actions/using-workflows/workflow-commands-for-github-actions."""
-_CUT = "\nThe rest of this summary is left out: it is larger than a step may show.\n"
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
@@ -65,32 +62,6 @@ def release_text(staged: StagedRelease, report: BuildReport, verified: VerifiedR
 def to_json(data: object) -> str:
     """Give data as canonical text for a terminal or a file."""
     return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False)
-
-
-def summary_markdown(staged: StagedRelease | None, report: BuildReport, lines: Sequence[str]) -> str:
-    """Give the step summary that CI services show below a job."""
-    cells = "\n".join(f"- {text.splitlines()[0]}" for text in lines)
-    head = f"## {report.plan.project} {report.plan.version}\n\n{cells}\n"
-    if staged is None:
-        return head
-    rows = "\n".join(
-        f"| `{artifact.path}` | {artifact.target} | {artifact.size_bytes:,} | `{artifact.sha256}` |"
-        for artifact in staged.artifacts
-    )
-    return f"{head}\n| artifact | target | bytes | SHA-256 |\n| --- | --- | ---: | --- |\n{rows}\n"
-
-
-def cut_to(text: str, room: int) -> str:
-    """Keep the whole lines of a text that fit into so many bytes of UTF-8, and say where some are left out."""
-    if len(text.encode()) <= room:
-        return text
-    kept, left = [], room - len(_CUT.encode())
-    for each in text.splitlines(keepends=True):
-        left -= len(each.encode())
-        if left < 0:
-            break
-        kept.append(each)
-    return "".join([*kept, _CUT]) if room >= len(_CUT.encode()) else ""
 
 
 def _plan_row(planned: PlannedCell) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from orchestrator import config
 from orchestrator.ci_jobs import blocks, files
 from orchestrator.ci_jobs.meaning import Difference, differences
 from orchestrator.ci_jobs.yaml_text import read_yaml
-from orchestrator.cli import tables
+from orchestrator.cli import step_summary
 from orchestrator.errors import CiInvalid, ConfigInvalid
 
 BIN: Final = Path(sys.executable).parent
@@ -478,7 +478,7 @@ def test_a_setup_with_an_expression_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("room", [0, 10, 200, 1000])
 def test_a_summary_stays_below_its_size_and_says_that_it_was_cut(room: int) -> None:
     text = "".join(f"line {number} \u00e9\n" for number in range(1000))
-    kept = tables.cut_to(text, room)
+    kept = step_summary.cut_to(text, room)
     assert len(kept.encode()) <= room
     assert kept == "" or kept.rstrip().endswith("than a step may show.")
-    assert tables.cut_to(text, len(text.encode())) == text
+    assert step_summary.cut_to(text, len(text.encode())) == text
