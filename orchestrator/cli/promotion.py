@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypedDict
 import typer
 
 from builders.errors import RelbuildError
+from orchestrator.cli import step_summary
 from orchestrator.publishing_rules import PolicyMode
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def promote_and_tell(
     from orchestrator import publishing, publishing_evidence  # noqa: PLC0415  (as above)
     from orchestrator.cli import approve, checks, policies, publisher  # noqa: PLC0415
     from orchestrator.errors import PublicationError  # noqa: PLC0415
+    from orchestrator.publish.report import report_text  # noqa: PLC0415
     from orchestrator.publishing.request import Request  # noqa: PLC0415
 
     with state_told_last():
@@ -82,6 +84,8 @@ def promote_and_tell(
         )  # fmt: skip
     done = publishing.publish(request, opened.press(publisher.say(wishes.verbose)))
     unwritten = _write_reports(wishes, done.report)
+    head = "Publication (a dry run)" if wishes.dry_run else "Publication"
+    step_summary.add(step_summary.of_text(head, report_text(done.report)))
     _tell(done, as_json=wishes.as_json, verbose=wishes.verbose)
     if done.error is None and unwritten:
         raise typer.Exit(PublicationError.exit_code)

@@ -1,6 +1,7 @@
 """The step summary that a CI service shows below a job, where it names a file for that; GitLab has none."""
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,12 @@ def of_run(staged: "StagedRelease | None", report: "BuildReport", lines: Sequenc
         for artifact in staged.artifacts
     )
     return f"{head}\n| artifact | target | bytes | SHA-256 |\n| --- | --- | ---: | --- |\n{rows}\n"
+
+
+def of_text(head: str, text: str) -> str:
+    """Give what a command printed below a heading, as it is: nothing in it is read as markup."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"## {head}\n\n{fence}text\n{text.rstrip()}\n{fence}\n"
 
 
 def cut_to(text: str, room: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import options, reading
+from orchestrator.cli import options, reading, step_summary
 from orchestrator.cli import repository_options as asked
 
 if TYPE_CHECKING:
@@ -82,7 +82,9 @@ def verify(  # noqa: PLR0917  (options are keyword-only on the command line)
     written = verifier.to_json(found)
     if result is not None:
         _write(result, written)
-    print(written.decode() if as_json else text(found, wanted.targets), end="" if as_json else "\n")
+    shown = text(found, wanted.targets)
+    step_summary.add(step_summary.of_text("Verification", shown))
+    print(written.decode() if as_json else shown, end="" if as_json else "\n")
     raise typer.Exit(found.exit_code)
 
 

@@ -229,6 +229,24 @@ def test_a_report_that_cannot_be_written_does_not_hide_what_happened(shop: Shop)
     assert "cannot be written" in done.err
 
 
+def test_the_step_summary_tells_what_was_verified_and_published(shop: Shop) -> None:
+    shop.make("1.0.0")
+    place = ("--release-dir", "releases/1.0.0", *shop.place, *shop.owner, *UNVALIDATED)
+    kept = {"GITHUB_STEP_SUMMARY": str(shop.folder / "summary.md")}
+    shop.good("verify", "releases/1.0.0", "--trust", "trust.json", env=kept)
+    shop.good("publish", *place, "--dry-run", env=kept)
+    shop.good("publish", *place, "--text-report", "r.txt", env=kept)
+    other = shop.make("1.0.0", salt=b"other bytes", base="others").folder
+    assert shop.run("publish", "--release-dir", other, *place[2:], env=kept).code == 32
+    verified, dry, out, refused = (shop.folder / "summary.md").read_text().split("## ")[1:]
+    assert verified.startswith("Verification\n\n```text\nCHECK")
+    assert "hello 1.0.0 is verified" in verified
+    assert dry.startswith("Publication (a dry run)\n\n")
+    assert dry.endswith("\nnot published\n```\n")
+    assert out == f"Publication\n\n```text\n{(shop.folder / 'r.txt').read_text()}```\n"
+    assert "Error: DuplicateVersion" in refused
+
+
 def test_a_dry_run_writes_nothing(shop: Shop) -> None:
     shop.make("1.0.0")
     done = shop.publish("1.0.0", "--dry-run")

@@ -482,3 +482,10 @@ def test_a_summary_stays_below_its_size_and_says_that_it_was_cut(room: int) -> N
     assert len(kept.encode()) <= room
     assert kept == "" or kept.rstrip().endswith("than a step may show.")
     assert step_summary.cut_to(text, len(text.encode())) == text
+
+
+def test_a_summary_of_text_stays_text() -> None:
+    text = "a.bin: `````\n# no heading <b>\n```\n"
+    head, _, opened, *lines, closed = step_summary.of_text("Verification", text).splitlines()
+    assert (head, opened, closed) == ("## Verification", "``````text", "``````")
+    assert lines == text.splitlines()
