@@ -137,6 +137,26 @@ def test_31_a_second_release_that_was_compared_with_nothing(shop: Shop, made: Ma
     assert publish(shop, "--validation-result", paper(shop, made)).code == 0
 
 
+LOSES = """
+import shutil
+from orchestrator import publishing
+judge = publishing.let_out
+def lost(*given, **more):
+    shutil.rmtree("repository")
+    return judge(*given, **more)
+publishing.let_out = lost
+"""
+
+
+def test_31_what_was_published_when_validation_was_left_out_and_is_gone_when_it_is_judged(
+    shop: Shop, made: MadeRelease
+) -> None:
+    assert publish(shop, "--validation-result", paper(shop, made)).last == "published"
+    assert publish(shop).last == "published"
+    done = shop.run("publish", "--release-dir", made.folder, before=LOSES)
+    refused(shop, done, 31, "the version was taken when it was to be made")
+
+
 def test_a_good_validation_does_not_make_up_for_the_verification(shop: Shop, made: MadeRelease) -> None:
     path = paper(shop, made)
     name = made.artifacts[0]
