@@ -24,9 +24,12 @@ class Passphrases:
     def take_environment(self, rules: SigningRules) -> None:
         """Take every variable of the rules out of the environment, before any child can inherit it."""
         for signer in rules.signers:
-            source = signer.passphrase
-            if source.kind is PassphraseFrom.ENV and source not in self._read and source.where in os.environ:
-                self._read[source] = os.environb.pop(os.fsencode(source.where))
+            self.take(signer.passphrase)
+
+    def take(self, source: PassphraseSource) -> None:
+        """Take a variable out of the environment where it is there; who needs it says if it is not, or is empty."""
+        if source.kind is PassphraseFrom.ENV and source not in self._read and source.where in os.environ:
+            self._read[source] = os.environb.pop(os.fsencode(source.where))
 
     def get(self, source: PassphraseSource, what: str) -> bytes | None:
         """Give the passphrase of the thing named `what`, or None where the source is "none".

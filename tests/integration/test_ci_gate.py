@@ -94,19 +94,41 @@ def test_a_list_that_no_reader_would_take_is_not_written(shop: Shop, given: tupl
     assert not (shop.folder / "checks.json").exists()
 
 
-def test_github_is_asked_with_a_token_that_nobody_else_sees(shop: Shop, github: FakeGitHub) -> None:
-    ready(
-        shop,
-        f"""required_checks = ["tests"]
+WAIVER: Final = """
+[[repository.waivers]]
+rule = "ci"
+reason = "GitHub is out of reach"
+by = "Ann Example"
+expires = 2999-01-31
+"""
+
+
+def by_github(api: str) -> str:
+    return f"""required_checks = ["tests"]
 checks_from = "github"
 checks_repository = "some/one"
-checks_api = "{github.url}"
+checks_api = "{api}"
 checks_token = "CHECKS_TOKEN"
-""",
-    )
+"""
+
+
+@pytest.mark.parametrize("token", ["", "a\nb", "\u00e9"])
+def test_without_a_token_the_policy_decides(shop: Shop, github: FakeGitHub, token: str) -> None:
+    ready(shop, by_github(github.url))
+    shop.make("1.0.0")
+    code, last, err = publish(shop, "1.0.0", CHECKS_TOKEN=token)
+    assert (code, last) == (38, "not published")
+    assert "ci said nothing: PolicyViolation: GitHub was not asked" in err
+    assert "the variable CHECKS_TOKEN holds no token" in err
+    ready(shop, by_github(github.url) + WAIVER)
+    assert publish(shop, "1.0.0", CHECKS_TOKEN=token)[:2] == (0, "published")
+    assert not github.asked
+
+
+def test_github_is_asked_with_a_token_that_nobody_else_sees(shop: Shop, github: FakeGitHub) -> None:
+    ready(shop, by_github(github.url))
     shop.make("1.0.0")
     token = "canary-ci-token"
-    assert publish(shop, "1.0.0")[0] == 38
     github.answers = [Answer(page(run(1, head_sha=COMMIT, conclusion="failure")))]
     code, _, err = publish(shop, "1.0.0", CHECKS_TOKEN=token)
     assert code == 38
