@@ -35,6 +35,8 @@ class PublicationPolicy:
     """Rules that stop in the lenient mode, too."""
     not_asked: tuple[tuple[str, str], ...] = ()
     """Usual rules that are off, each with the reason: reports and audits tell."""
+    again: bool = False
+    """Whether these very bytes are published or claimed already: only that they are those can still be refused."""
 
     STRICT: ClassVar["PublicationPolicy"]
     LENIENT: ClassVar["PublicationPolicy"]
@@ -55,6 +57,8 @@ class PublicationPolicy:
         """Say who lets a release pass that breaks a rule, and why; "" where it stops."""
         if rule == IMMUTABILITY:
             return ""
+        if self.again and rule not in {VERIFICATION, SIGNATURES}:
+            return JUDGED_BEFORE
         for waiver in self.waivers:
             if waiver.rule == rule and waiver.reason.strip() and waiver.by.strip():
                 return f"{waiver.reason} (by {waiver.by})"
@@ -268,16 +272,19 @@ def _approved(policy: PublicationPolicy, evidence: PolicyEvidence) -> Verdict:
 
 
 IMMUTABILITY: Final = "immutability"
+VERIFICATION: Final = "verification"
+SIGNATURES: Final = "signatures"
+JUDGED_BEFORE: Final = "the version was judged when it was claimed"
 RULES: Final[Mapping[str, Rule]] = {
     rule.name: rule
     for rule in (
         Rule(name=IMMUTABILITY, error=DuplicateVersion, look=_immutable),
-        Rule(name="verification", error=VerificationRequired, look=_verified),
+        Rule(name=VERIFICATION, error=VerificationRequired, look=_verified),
         Rule(name="validation", error=ValidationRequired, look=_gate("validation")),
         Rule(name="manifest", error=MetadataMissing, look=_manifest),
         Rule(name="sbom", error=MetadataMissing, look=_each("SBOM", lambda each: each.sbom)),
         Rule(name="provenance", error=MetadataMissing, look=_each("provenance", lambda each: each.provenance)),
-        Rule(name="signatures", error=SignatureRequired, look=_signed),
+        Rule(name=SIGNATURES, error=SignatureRequired, look=_signed),
         Rule(
             name="encryption",
             error=EncryptionRequired,
@@ -292,7 +299,7 @@ RULES: Final[Mapping[str, Rule]] = {
 }
 _ERRORS: Final[Mapping[str, type[PublicationError]]] = {rule.error.__name__: rule.error for rule in RULES.values()}
 _USUAL: Final = (
-    IMMUTABILITY, "verification", "validation", "manifest", "sbom", "provenance", "signatures", "targets",
+    IMMUTABILITY, VERIFICATION, "validation", "manifest", "sbom", "provenance", SIGNATURES, "targets",
 )  # fmt: skip
 
 PublicationPolicy.STRICT = PublicationPolicy(mode=PolicyMode.STRICT, rules=_USUAL)

@@ -81,12 +81,14 @@ from orchestrator.trust import VerifiedRelease
 @seam_errors()
 def promote(
     release: VerifiedRelease, repository: Repository, keys: IndexKeys, trust: IndexTrust, *,
-    outcomes: Sequence[RuleOutcome], now: Callable[[], datetime], observer: Observer, terms: Terms,
+    outcomes: Sequence[RuleOutcome], now: Callable[[], datetime], observer: Observer, terms: Terms, again: bool = False,
 ) -> Promotion:  # fmt: skip
     """Publish a verified release, after settling what dead publishers left.
 
-    Published before with the same bytes: changes nothing. Raises DuplicateVersion for other bytes; AtomicPublishError
-    where it stops behind the claim (`desk.state_of` tells); errors of the kind that happened where it stops before.
+    Published before with the same bytes: changes nothing. `again` says that the outcomes are those of a release that
+    was published or claimed when it was judged; raises PolicyViolation where it is not. Raises DuplicateVersion for
+    other bytes; AtomicPublishError where it stops behind the claim (`desk.state_of` tells); errors of the kind that
+    happened where it stops before.
     """
     refuse_unfit(release, outcomes, terms)
     keys.preload()
@@ -100,6 +102,12 @@ def promote(
     if earlier is not None:
         with desk.alone():
             return _already(desk, earlier, watch)
+    if again:
+        raise PolicyViolation(
+            f"{release.version} was taken when it was judged, and is free now: something was removed from"
+            f" {repository.location}",
+            next_step="`relbuild audit verify` says what is missing there; publish again to have it judged anew",
+        )
     draft = Draft(desk=desk, staging=new_staging())
     with draft.kept_or_removed():
         claim = _prepare(draft, release, files, outcomes, watch)

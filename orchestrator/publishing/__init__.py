@@ -17,7 +17,7 @@ from orchestrator.publication import (
     PublicationState,
     StageTime,
 )
-from orchestrator.publish.claims import Claimed, Published, Standing, refused, standing, why_taken
+from orchestrator.publish.claims import Claimed, Free, Published, Standing, refused, standing, why_taken
 from orchestrator.publish.desk import STAGES, Terms, seam_errors
 from orchestrator.publish.entries import verification_json
 from orchestrator.publish.index_keys import RepositoryTrust
@@ -122,7 +122,7 @@ def _promoted(request: Request, press: Press, seen: Seen) -> Promotion:
         return _finished(press, keys, trust, terms, earlier)
     return promote(
         verified, press.repository, keys, trust, outcomes=outcomes, now=press.now,
-        observer=press.observer, terms=terms,
+        observer=press.observer, terms=terms, again=not isinstance(earlier, Free),
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Reads a release again, sees where its version stands, and judges it by the policy."""
 
+import dataclasses
 from typing import assert_never
 
 from orchestrator import verify
@@ -46,7 +47,10 @@ def let_out(
         reproduction=request.reproduction, approvals=request.approvals,
         more=_more_gates(request, candidate, earlier, press, trust),
     )  # fmt: skip
-    seen.judgement = judgement = enforce(request.policy, evidence, OUR_RULES)
+    # A publish that is run again changes nothing, so that there is nothing to let out; promote() holds on to that.
+    again = isinstance(earlier, Published | Claimed) and not taken
+    policy = dataclasses.replace(request.policy, again=again)
+    seen.judgement = judgement = enforce(policy, evidence, OUR_RULES)
     if taken and len(judgement.errors) == 1:
         raise refused(taken)
     refuse_broken(_reasons(judgement.outcomes, result))

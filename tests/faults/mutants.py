@@ -94,6 +94,8 @@ MUTANTS = (
             "test_nothing_goes_out_that_policy_stops"),
     _mutant("any verification will do", "promote", " or release.result.subject != release.manifest_sha256", "",
             "test_nothing_goes_out_that_was_not_verified_as_it_is"),
+    _mutant("what is free goes out as it was judged when it was taken", "promote", "    if again:\n", "    if False:\n",
+            "test_what_was_judged_as_published_is_not_published_where_it_is_not[objects]"),
     _mutant("other bytes are the same", "claims", "    if mine == there:\n", "    if True:\n",
             "test_other_bytes_never_replace_a_version"),
     _mutant("what is in the places is not looked at", "claims", "    if foreign := _foreign(repository, version):",

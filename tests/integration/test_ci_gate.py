@@ -87,6 +87,33 @@ def test_a_list_that_the_release_key_signed_does_not_count(shop: Shop) -> None:
     assert "UntrustedKey" in err
 
 
+def test_what_is_out_stays_a_no_op_when_nobody_speaks_for_it_any_more(shop: Shop) -> None:
+    ready(shop, BY_FILE)
+    with_ci_key(shop)
+    shop.make("1.0.0")
+    shop.good(*WRITE, "--commit", COMMIT, *GREEN)
+    assert publish(shop, "1.0.0")[:2] == (0, "published")
+    before = shop.snapshot()
+    (shop.folder / "checks.json").unlink()
+    # The configuration asks for more than it did, too.
+    text = (shop.folder / "matrix.toml").read_text()
+    text = text.replace('["aarch64", "armv7"]', '["aarch64", "armv7", "x86_64"]')
+    (shop.folder / "matrix.toml").write_text(text.replace("[repository]", "[repository]\napprovals = 2"))
+    done = shop.run("publish", "--release-dir", shop.folder / "releases" / "1.0.0", "--require-encryption")
+    assert (done.code, done.last) == (0, "published"), done.err
+    assert "1.0.0 was published before with the same bytes" in done.out
+    for rule in ("ci", "approvals", "targets", "encryption"):
+        assert f"warning: {rule}: " in done.out
+    assert done.out.count("(waived: the version was judged when it was claimed)") == 4
+    assert shop.snapshot() == before
+    # Nothing of it holds for another version, or for other bytes.
+    shop.make("1.0.1")
+    assert publish(shop, "1.0.1")[:2] == (38, "not published")
+    other = shop.make("1.0.0", salt=b"other", base="others").folder
+    done = shop.run("publish", "--release-dir", other)
+    assert (done.code, "immutability: " in done.err, "approvals: " in done.err) == (38, True, True), done.err
+
+
 @pytest.mark.parametrize("given", [("--commit", "HEAD", *GREEN), ("--commit", COMMIT, "--check", "tests")])
 def test_a_list_that_no_reader_would_take_is_not_written(shop: Shop, given: tuple[str, ...]) -> None:
     ready(shop, BY_FILE)

@@ -12,6 +12,7 @@ from orchestrator import errors
 from orchestrator.errors import DuplicateVersion, PolicyViolation, VerificationRequired
 from orchestrator.policy import (
     IMMUTABILITY,
+    JUDGED_BEFORE,
     RULES,
     Held,
     PublicationPolicy,
@@ -131,6 +132,19 @@ def test_a_broken_rule_stops_a_strict_release_and_warns_in_a_lenient_one(rule: s
     assert lenient.passed is (rule != IMMUTABILITY)
     assert bool(lenient.errors) is (rule == IMMUTABILITY)
     assert bool(lenient.warnings) is (rule != IMMUTABILITY)
+
+
+@pytest.mark.parametrize("policy", [STRICT, LENIENT])
+@pytest.mark.parametrize("rule", ALL)
+def test_a_release_that_is_out_was_judged_then_and_must_still_be_that_release(
+    policy: PublicationPolicy, rule: str
+) -> None:
+    again = dataclasses.replace(policy.requiring(*ALL), again=True)
+    (outcome,) = (each for each in enforce(again, broken(rule)).outcomes if each.rule == rule)
+    kept = {IMMUTABILITY, "verification", "signatures"}
+    assert not outcome.passed
+    assert outcome.waived == ("" if (rule in kept and policy is STRICT) or rule == IMMUTABILITY else
+                              "the policy is lenient" if rule in kept else JUDGED_BEFORE)  # fmt: skip
 
 
 @pytest.mark.parametrize("rule", ALL)

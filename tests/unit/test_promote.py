@@ -151,6 +151,20 @@ def test_nothing_goes_out_that_policy_stops(releases: Releases, broken: tuple[Ru
     assert not store.objects
 
 
+@both_kinds
+def test_what_was_judged_as_published_is_not_published_where_it_is_not(releases: Releases, folders: bool) -> None:
+    world = new_world(releases, folders=folders)
+    again = partial(promote, world.release, world.store, KEYS, KEYS, outcomes=OUTCOMES, now=now, observer=silent,
+                    terms=TERMS, again=True)  # fmt: skip
+    before = dict(world.store.objects)
+    with pytest.raises(PolicyViolation, match="is free now: something was removed") as caught:
+        again()
+    assert state_of(caught.value) is PublicationState.NOT_PUBLISHED
+    assert world.store.objects == before
+    publish(world.store, world.release)
+    assert again().no_op
+
+
 @pytest.mark.fault(76)
 def test_nothing_goes_out_that_was_not_verified_as_it_is(releases: Releases) -> None:
     other = dataclasses.replace(releases[0].result, subject="0" * 64)
