@@ -1,5 +1,6 @@
 """A cell's private folders on this machine: laid out for the world that the recipe is to see, and removed again."""
 
+import contextlib
 import os
 import shutil
 import stat
@@ -74,8 +75,10 @@ def remove_leftovers(work: Path) -> None:
         remove_folder(leftover)
     for aside in _MEMORY.glob("relbuild-*-*"):
         process = aside.name.split("-")[1]
-        if process.isdigit() and not Path("/proc", process).exists() and aside.lstat().st_uid == os.geteuid():
-            remove_folder(aside)
+        # Another run that begins may remove it, too.
+        with contextlib.suppress(FileNotFoundError):
+            if process.isdigit() and not Path("/proc", process).exists() and aside.lstat().st_uid == os.geteuid():
+                remove_folder(aside)
 
 
 def remove_folder(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Runs Syft over the files of an artifact, apart from the network, the user's settings and the artifact's own."""
 
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -129,9 +130,10 @@ def _scan(payload: Payload, syft: Syft, cache: Path) -> tuple[tuple[FoundPackage
 
 @contextmanager
 def _room(cache: Path) -> Iterator[Path]:
-    for leftover in cache.glob(".scan.*"):  # of a run that was killed
-        if time.time() - leftover.lstat().st_mtime > _ABANDONED_S:
-            shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in cache.glob(".scan.*"):  # of a run that was killed; what ends meanwhile removes its own
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.lstat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(leftover, ignore_errors=True)
     room = Path(tempfile.mkdtemp(prefix=".scan.", dir=cache))
     try:
         for name in ("payload", "home", "tmp", "work"):

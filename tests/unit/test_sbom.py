@@ -15,7 +15,7 @@ from builders.model import Digest, Material
 from builders.sources import ArchiveSource, DebianSource, GitSource, OutsideSource, PypiSource
 from orchestrator.archive import Member
 from orchestrator.errors import SbomFailed
-from orchestrator.sbom import Sbom, SbomRequest, Syft, describe, licenses, naming, origins, payload
+from orchestrator.sbom import Sbom, SbomRequest, Syft, describe, licenses, naming, origins, payload, syft
 
 SYFT = Syft(program=None, version="1.18.1")
 TOOL = b"tool\n"
@@ -366,3 +366,17 @@ def test_materials_are_made_once_and_again_where_the_kept_ones_are_broken(tmp_pa
         assert materials.kept_or_made(folder, IDENTITY, make) == (GCC, ZIG)
         assert (len(made), place.read_bytes()) == (number, whole)
     assert list(folder.iterdir()) == [place]
+
+
+def test_a_scan_that_ends_while_another_begins_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / ".scan.other"
+    other.mkdir()
+
+    def ended() -> float:
+        other.rmdir()
+        return 0.0
+
+    monkeypatch.setattr("orchestrator.sbom.syft.time.time", ended)
+    with syft._room(tmp_path) as room:
+        assert room.is_dir()
+    assert not list(tmp_path.iterdir())
