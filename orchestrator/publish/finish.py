@@ -15,11 +15,11 @@ from orchestrator.publish.claims import Claim, refused, seal_key, why_taken
 from orchestrator.publish.desk import DELETE, PROMOTE, VERIFY_PRODUCTION, Desk, Stopwatch
 from orchestrator.publish.index import with_event
 from orchestrator.publish.index_view import index_view
-from orchestrator.publish.pointer import Seen, commit
+from orchestrator.publish.pointer import KnownIndex, Seen, commit
 from orchestrator.publish.staging import check_files, create_exactly, in_order, read_or_none
 
 _MOVE_TRIES: Final = 5
-_VIEW_TRIES: Final = 3
+_VIEW_TRIES: Final = 10
 
 
 def finish(desk: Desk, claim: Claim, watch: Stopwatch) -> Seen:
@@ -43,18 +43,18 @@ def finish(desk: Desk, claim: Claim, watch: Stopwatch) -> Seen:
     return seen
 
 
-def refresh_view(desk: Desk) -> None:
+def refresh_view(known: KnownIndex) -> None:
     """Write index.md anew where it is not what the index says now."""
-    seen = desk.known.last if desk.known.last.index else desk.known.read()
+    repository, seen = known.repository, known.last if known.last.index else known.read()
     for _ in range(_VIEW_TRIES):
         if seen.index is None:
             return
         view = index_view(seen.index)
-        if read_or_none(desk.repository, INDEX_VIEW) != view:
-            desk.repository.put(INDEX_VIEW, view, hashlib.sha256(view).hexdigest())
+        if read_or_none(repository, INDEX_VIEW) != view:
+            repository.put(INDEX_VIEW, view, hashlib.sha256(view).hexdigest())
         # Looked at again afterwards: of two writers the one with the older index may be the last.
-        shown, seen = seen, desk.known.read()
-        if seen.index is shown.index and read_or_none(desk.repository, INDEX_VIEW) == view:
+        shown, seen = seen, known.read()
+        if seen.index is shown.index and read_or_none(repository, INDEX_VIEW) == view:
             return
 
 
@@ -104,7 +104,7 @@ def _next(desk: Desk, claim: Claim, index: Index | None) -> Index | None:
 def _tidy(desk: Desk, claim: Claim) -> None:
     # The release is out: what fails from here on is said, and done by the next run.
     try:
-        refresh_view(desk)
+        refresh_view(desk.known)
         desk.repository.delete(claim.staging.folder)
     except RelbuildError as error:
         desk.note(f"{claim.version} is published; tidying up is left to the next run: {error.what}")

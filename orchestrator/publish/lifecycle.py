@@ -8,12 +8,13 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Final, assert_never
 
-from orchestrator.errors import KeyMissing, PublicationError, RepositoryError
-from orchestrator.publication import INDEX_VIEW, EventType, Index, IndexedFile, IndexKeys, IndexTrust, ReleaseStatus
+from builders.errors import RelbuildError
+from orchestrator.errors import KeyMissing, PublicationError
+from orchestrator.publication import EventType, Index, IndexedFile, IndexKeys, IndexTrust, ReleaseStatus
 from orchestrator.publish.claims import Claim, Claimed, Free, Published, Taken, claim_key, standing
+from orchestrator.publish.finish import refresh_view
 from orchestrator.publish.history import History
 from orchestrator.publish.index import with_event
-from orchestrator.publish.index_view import index_view
 from orchestrator.publish.pointer import KnownIndex, commit
 from orchestrator.publish.replay import history_of
 from orchestrator.publish.staging import read_or_none
@@ -117,10 +118,13 @@ def _change(
         swaps.append(changed.revision)
         return changed
 
-    index = commit(KnownIndex(office.repository, office.trust), office.keys, step).index
+    known = KnownIndex(office.repository, office.trust)
+    index = commit(known, office.keys, step).index
     if index is None:
         raise PublicationError(f"{office.repository.location} has no index", next_step="publish a release first")
-    _show(office.repository, index)
+    # The change is made: a page that lags behind is mended by the next one, and is no reason to call this a failure.
+    with contextlib.suppress(RelbuildError):
+        refresh_view(known)
     return Changed(kind=kind, version=version, no_op=not swaps, revision=index.revision, latest=index.latest)
 
 
@@ -143,13 +147,6 @@ def _is_done(index: Index | None, kind: EventType, version: str, order: Order) -
     if kind is EventType.RENEW:
         return index is not None and index.expires >= order.expires.replace(microsecond=0)
     return _DONE[kind](history_of(index), version)
-
-
-def _show(repository: Repository, index: Index) -> None:
-    body = index_view(index)
-    # The change is made: a page that lags behind is mended by the next one, and is no reason to call this a failure.
-    with contextlib.suppress(RepositoryError):
-        repository.put(INDEX_VIEW, body, hashlib.sha256(body).hexdigest())
 
 
 def _ask_for_reason(kind: EventType, order: Order) -> None:

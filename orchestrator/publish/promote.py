@@ -109,10 +109,26 @@ def promote(
             next_step="`relbuild audit verify` says what is missing there; publish again to have it judged anew",
         )
     draft = Draft(desk=desk, staging=new_staging())
-    with draft.kept_or_removed():
-        claim = _prepare(draft, release, files, outcomes, watch)
-        with desk.alone():
-            return _claim_and_finish(draft, claim, watch)
+    try:
+        with draft.kept_or_removed():
+            claim = _prepare(draft, release, files, outcomes, watch)
+            with desk.alone():
+                return _claim_and_finish(draft, claim, watch)
+    except _Dropped:
+        # It may have been dropped because the version is out: then that is what is told.
+        with watch(DUPLICATE):
+            earlier = _earlier(desk, release.version, files)
+        if earlier is not None:
+            with desk.alone():
+                return _already(desk, earlier, watch)
+        raise AtomicPublishError(
+            f"`relbuild recover` took this publish of {release.version} for a dead one, and dropped what it staged",
+            next_step="publish it again",
+        ) from None
+
+
+class _Dropped(Exception):
+    """Somebody dropped our staging area, and nothing is claimed by it."""
 
 
 def refuse_unfit(release: VerifiedRelease, outcomes: Sequence[RuleOutcome], terms: Terms) -> None:
@@ -143,7 +159,7 @@ def _prepare(
         begin(desk.repository, staging, release.version)
         fill(desk.repository, staging, release.folder, files)
     with watch(VERIFY_STAGING):
-        _check_staged(desk, staging, release.version, files)
+        _check_staged(desk, staging, files)
         now = desk.now()
         audit = audit_document(
             release_entry(release, files, terms.validation, now), files, audit_id=staging.audit_id,
@@ -158,13 +174,13 @@ def _prepare(
     return new_claim(release.version, staging, audit, seal)
 
 
-def _check_staged(desk: Desk, staging: Staging, version: str, files: Sequence[IndexedFile]) -> None:
+def _check_staged(desk: Desk, staging: Staging, files: Sequence[IndexedFile]) -> None:
     try:
         check_files(desk.repository, staging.payload, files, desk.terms.readers)
     except (DigestMismatch, KeyMissing):
         if read_txn(desk.repository, staging):
             raise
-        raise _dropped(version) from None
+        raise _Dropped from None
 
 
 def _claim_and_finish(draft: Draft, claim: Claim, watch: Stopwatch) -> Promotion:
@@ -187,14 +203,14 @@ def _claim_and_finish(draft: Draft, claim: Claim, watch: Stopwatch) -> Promotion
 def _claim(draft: Draft, claim: Claim) -> Published | Claimed | None:
     """Take the version: None where it is ours now, else what somebody else made of the same bytes meanwhile.
 
-    Raises DuplicateVersion where their bytes differ, AtomicPublishError where a clean-up dropped the area.
+    Raises DuplicateVersion where their bytes differ, _Dropped where a clean-up dropped the area.
     """
     repository, key = draft.desk.repository, claim_key(claim.version)
-    _win_fate(draft, claim.version)
+    _win_fate(draft)
     # Only now, since whoever drops an area spoils txn.json before it removes the fate: is it all still there?
     if not is_whole(repository, claim.staging, claim.files) and read_or_none(repository, key) != claim.audit:
         draft.decided = False
-        raise _dropped(claim.version)
+        raise _Dropped
     if create(repository, key, claim.audit) == claim.audit:
         return None
     # The version is somebody else's for ever, so nobody will finish ours.
@@ -202,7 +218,7 @@ def _claim(draft: Draft, claim: Claim) -> Published | Claimed | None:
     return _earlier(draft.desk, claim.version, claim.files)
 
 
-def _win_fate(draft: Draft, version: str) -> None:
+def _win_fate(draft: Draft) -> None:
     """Decide that the area is going to be claimed, before a clean-up decides that it is dropped."""
     repository, staging = draft.desk.repository, draft.staging
     draft.decided = True
@@ -216,14 +232,7 @@ def _win_fate(draft: Draft, version: str) -> None:
         raise
     if fate is Fate.DROPPED:
         draft.decided = False
-        raise _dropped(version)
-
-
-def _dropped(version: str) -> AtomicPublishError:
-    return AtomicPublishError(
-        f"`relbuild recover` took this publish of {version} for a dead one, and dropped what it staged",
-        next_step="publish it again",
-    )
+        raise _Dropped
 
 
 def _earlier(desk: Desk, version: str, files: Sequence[IndexedFile]) -> Published | Claimed | None:

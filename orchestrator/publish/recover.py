@@ -82,7 +82,7 @@ def recover(
     with desk.alone():
         areas = [_settle(desk, name, cautious=False) for name in _areas(desk)]
         claims = [found for version in _open_claims(desk) if (found := _settle_claim(desk, version))]
-        refresh_view(desk)
+        refresh_view(desk.known)
         return RecoveryReport(found=(*areas, *claims, *_foreign(desk)))
 
 
@@ -107,7 +107,7 @@ def recover_before(desk: Desk) -> RecoveryReport:
         report = RecoveryReport(found=tuple(_settle(desk, name, cautious=True) for name in names))
         if report.of(Became.DROPPED):
             # Its maker may have died between the index and the page.
-            refresh_view(desk)
+            refresh_view(desk.known)
     for found in report.of(Became.REPORTED):
         desk.note(f"{found.place}: {found.why}")
     return report

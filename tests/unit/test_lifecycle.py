@@ -4,18 +4,20 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import PurePosixPath
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import DuplicateVersion, OutcomeUnknown, PublicationError
-from orchestrator.publication import EventType, Index, ReleaseStatus
+from orchestrator.publication import INDEX_VIEW, EventType, Index, ReleaseStatus
 from orchestrator.publish import lifecycle
 from orchestrator.publish.audit_check import verify_audits
 from orchestrator.publish.history import BadEvent, History
 from orchestrator.publish.index import encode_index, parse_index
+from orchestrator.publish.index_view import index_view
 from orchestrator.publish.lifecycle import Changed, Office, Order, abandon, renew, revoke, rollback, unyank, yank
 from orchestrator.publish.replay import history_of
 from orchestrator.publish.version_names import latest_of
@@ -256,6 +258,27 @@ def test_a_page_that_cannot_be_written_does_not_undo_the_change(repository: Memo
     repository.calls.clear()
     repository.broken = Broken(fail_at=3, failure=OutcomeUnknown)
     assert yank(office(repository), "v1.0.0", ORDER).revision == 4
+
+
+@dataclasses.dataclass
+class Overtaken(MemoryRepository):
+    """Somebody else changes the index, and writes the page, while this one is about to write the page."""
+
+    others: list[Callable[[], object]] = dataclasses.field(default_factory=list)
+
+    def put(self, key: PurePosixPath, body: bytes | Path, sha256: str) -> None:
+        if key == INDEX_VIEW and self.others:
+            self.others.pop()()
+        super().put(key, body, sha256)
+
+
+def test_a_page_is_not_put_in_the_place_of_a_newer_one() -> None:
+    repository = Overtaken()
+    publish(repository, "v1.0.0", "v1.1.0", "v1.2.0")
+    repository.others = [partial(yank, office(repository), version, ORDER) for version in ("v1.1.0", "v1.2.0")]
+    yank(office(repository), "v1.0.0", ORDER)
+    assert repository.objects[str(INDEX_VIEW)] == index_view(index_of(repository))
+    assert "revision 6," in repository.objects[str(INDEX_VIEW)].decode()
 
 
 def test_a_revoke_and_a_publish_at_once_are_both_in_the_history() -> None:

@@ -470,6 +470,33 @@ def test_overtaken_at_every_call(releases: Releases, folders: bool, other: str) 
     assert sum(outcomes.values()) == counter.calls
 
 
+@pytest.mark.parametrize("other", ["the same", "other bytes"])
+def test_overtaken_by_a_publisher_and_then_by_who_tidies_up(releases: Releases, other: str) -> None:
+    """Where nobody knows who lives, an area of a version that is out is dropped: its maker says what became of that."""
+    counter = Mortal(new_world(releases, folders=False).store)
+    publish(counter, releases[1])
+    outcomes: dict[str, int] = {}
+    for at in range(1, counter.calls + 1):
+        for later in range(at + 2, min(at + 12, counter.calls) + 1, 3):
+            world = new_world(releases, folders=False)
+            process, became = overtaken(world, at, other)
+            process.others |= overtaken(world, later, "recovery")[0].others
+            try:
+                done = publish(process, world.release)
+                world.witness.acknowledge(world.version, done.audit_sha256)
+                ended = "published"
+            except DuplicateVersion:
+                ended = "duplicate"
+            except AtomicPublishError as error:
+                ended = f"dropped: {state_of(error).value}"
+                assert not world.published(), f"calls {at} and {later}: it is out"
+            world.recover()
+            mine = became[0] == "duplicate" or other == "the same"
+            assert ended in ({"published", "dropped: not published"} if mine else {"duplicate"}), f"{at} and {later}"
+            outcomes[ended] = outcomes.get(ended, 0) + 1
+    print(other, outcomes)
+
+
 @both_kinds
 def test_overtaken_by_recovery_and_then_killed(releases: Releases, folders: bool) -> None:
     """A maker whose area was dropped goes on, and dies anywhere: what it left is nobody's claim."""
