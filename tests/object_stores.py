@@ -21,7 +21,7 @@ TOOLS = Path(os.environ.get("RELBUILD_TOOLS_PREFIX", "/opt/relbuild-tools"))
 S3_KEY, S3_SECRET = "relbuild-tests", "relbuild-tests-secret"
 SWIFT_KEY = "relbuild:tests"
 """Swift's users belong to accounts."""
-_START_S = 30.0
+_START_S = 90.0
 
 
 def free_port() -> int:

@@ -26,8 +26,10 @@ SERVERS: dict[str, Store] = {
 }
 IN_PROCESS = ("memory", "memory-folders", "local", "preview")
 GCS = {"fake-gcs-server"}
-WEAK = {"moto": "not those of their SHA-256", "fake-gcs-server": "resumable"}
-"""Right on all that the suite asks, and refused by the probe all the same: why."""
+WEAK = {"moto": "not those of their SHA-256|at the same time", "fake-gcs-server": "resumable"}
+"""Right on all that the suite asks of them, and refused by the probe all the same: why."""
+TWO_STEPS = {"moto"}
+"""Looks first and writes then, so that now and then two racers win."""
 
 LARGE_BYTES = (9 << 20) + 17  # more than one part of every store
 
@@ -206,7 +208,9 @@ def test_a_pointer_that_is_gone_cannot_be_swapped(store: Repository) -> None:
         store.swap_pointer(STAGING / "pointer", b"two", token)
 
 
-def test_one_of_many_creates_at_the_same_instant_wins(store: Repository) -> None:
+def test_one_of_many_creates_at_the_same_instant_wins(store: Repository, name: str) -> None:
+    if name in TWO_STEPS:
+        pytest.skip("it checks and writes in two steps, and is refused for it")
     for number in range(3):
         place = f"v{number}.audit.json"
         won = at_once(partial(put_new, store, place), KeyTaken)
@@ -214,7 +218,9 @@ def test_one_of_many_creates_at_the_same_instant_wins(store: Repository) -> None
         assert read(store, place) == won[0]
 
 
-def test_one_of_many_swaps_at_the_same_instant_wins(store: Repository) -> None:
+def test_one_of_many_swaps_at_the_same_instant_wins(store: Repository, name: str) -> None:
+    if name in TWO_STEPS:
+        pytest.skip("it checks and writes in two steps, and is refused for it")
     token: PointerToken | None = None
     for _ in range(3):
         won = at_once(partial(store.swap_pointer, INDEX, expected=token), PointerMoved)

@@ -26,7 +26,7 @@ from orchestrator.repositories.interface import Repository, Upload
 from orchestrator.repositories.local import LocalRepository
 from orchestrator.trust import KeyId, VerificationResult, VerifiedRelease
 
-TERMS = Terms(actor="a test", repository_id="test", lock_timeout_s=30.0, readers=1, machine_id="a machine")
+TERMS = Terms(actor="a test", repository_id="test", lock_timeout_s=120.0, readers=1, machine_id="a machine")
 OUTCOMES = (RuleOutcome(rule="verified", passed=True, text="it is"),)
 _SECRET = b"known to all tests"
 

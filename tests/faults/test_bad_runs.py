@@ -189,7 +189,7 @@ def test_each_fault_has_its_error(case: Case, project: Path, shared_dist: Path) 
         assert "next:" in done.err or "next step" in done.err.lower()
     assert listing(project.parent) == before, "something outside the output folder changed"
     assert not list((shared_dist / "work").glob("*")), "a cell's folder was left"
-    assert not running_with("sleep 9876"), "a process was left"
+    _wait_for(lambda: not running_with("sleep 9876"), 20)
 
 
 def test_a_hundred_megabytes_of_output_pass_and_are_bounded(project: Path, shared_dist: Path) -> None:
@@ -368,7 +368,7 @@ def test_ctrl_c_stops_and_keeps_what_was_finished(number: signal.Signals, projec
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert not running_with("sleep 98766")
+    _wait_for(lambda: not running_with("sleep 98766"), 20)
     (project / "matrix.toml").write_text(HEAD + two.replace("sleep 98766; ", ""))
     done = relbuild(project, dist)
     assert done.code == 0
@@ -410,4 +410,4 @@ def _wait_for(holds: Callable[[], bool], limit_s: float = 120.0) -> None:
 @pytest.fixture(autouse=True)
 def _no_leftovers() -> Iterator[None]:
     yield
-    assert not running_with("sleep 9876")
+    _wait_for(lambda: not running_with("sleep 9876"), 20)

@@ -35,7 +35,7 @@ FULL = os.environ.get("RELBUILD_FAULTS") == "full"
 DECIDING = ("fate", "1.1.0.audit.json", "1.1.0.audit.sig", ".sigstore.json", "index.json")
 SPREAD = 3
 KINDS = (*ANSWERS, *CUTS, "flip", "slow", "hung", "drip")
-PATIENT_S, SHORT_S = 30.0, 0.4
+PATIENT_S, SHORT_S = 30.0, 1.0
 """How long a silent server is waited for here, the second where it is silent by design. The product waits a minute.
 
 An answer that comes byte by byte is given up as soon; the product takes five minutes.

@@ -40,7 +40,7 @@ RUN mkdir /out && dpkg --print-architecture >/out/said
 FROM scratch
 COPY --from=work /out /out
 """
-SLOW_S = f"30.{os.getpid()}"
+SLOW_S = f"60.{os.getpid()}"
 """How long the slow cell sleeps: a number by which its process is found."""
 SLOW = QUICK.replace(">/out/said", f">/out/said && sleep {SLOW_S}")
 

@@ -412,16 +412,18 @@ def test_a_stream_that_breaks_off_is_never_taken_for_whole(out: Path, cut: int) 
 def test_a_file_that_a_background_process_goes_on_writing_is_refused(out: Path) -> None:
     target = out / "log"
     target.write_bytes(os.urandom(32 << 20))
-    stop = threading.Event()
+    begun, stop = threading.Event(), threading.Event()
 
     def write_on() -> None:
         with target.open("r+b", buffering=0) as file:
             while not stop.is_set():
                 file.seek(0)
                 file.write(os.urandom(64))
+                begun.set()
 
     writer = threading.Thread(target=write_on)
     writer.start()
+    assert begun.wait(60)
     try:
         with pytest.raises(OutputUnsafe, match="'log' changed while it was copied"):
             take(out, "log")
@@ -433,16 +435,18 @@ def test_a_file_that_a_background_process_goes_on_writing_is_refused(out: Path) 
 @pytest.mark.fault(53)
 def test_a_file_that_grows_without_end_does_not_hang_the_copy(out: Path) -> None:
     target = out / "log"
-    target.write_bytes(bytes(4 << 20))
-    stop = threading.Event()
+    target.write_bytes(bytes(32 << 20))
+    begun, stop = threading.Event(), threading.Event()
 
     def grow() -> None:
         with target.open("ab", buffering=0) as file:
             while not stop.is_set() and file.tell() < 1 << 30:
                 file.write(bytes(1 << 20))
+                begun.set()
 
     writer = threading.Thread(target=grow)
     writer.start()
+    assert begun.wait(60)
     try:
         with pytest.raises(OutputUnsafe, match="changed"):
             take(out, "log")

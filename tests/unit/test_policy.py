@@ -289,9 +289,9 @@ def test_gates_that_raise_hang_or_answer_nonsense_say_nothing() -> None:
     forever = threading.Event()
     started = time.monotonic()
     reports = ask_gates(
-        {"good": lambda: REPORT, "raises": raises, "hangs": forever.wait, "odd": lambda: True, "exits": leave}, 0.2
+        {"good": lambda: REPORT, "raises": raises, "hangs": forever.wait, "odd": lambda: True, "exits": leave}, 2.0
     )
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     forever.set()
     assert reports["good"] == REPORT
     assert {name: report.error for name, report in reports.items() if name != "good"} == {
