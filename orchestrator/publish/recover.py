@@ -140,7 +140,9 @@ def _settle(desk: Desk, name: str, *, cautious: bool) -> Found:
 
 
 def _settle_stranger(desk: Desk, name: str) -> Found:
-    if name.startswith(_PROBE) and not desk.repository.staging_is_alive(PurePosixPath(name)):
+    if name.startswith(_PROBE):
+        if desk.repository.staging_is_alive(PurePosixPath(name)):
+            return Found(place=name, became=Became.ALIVE, why="somebody tries what the store promises")
         desk.repository.delete(PurePosixPath(name))
         return Found(place=name, became=Became.DROPPED, why="what a probe left")
     return Found(place=name, became=Became.REPORTED, why="no area of a publisher: look at it, and remove it by hand")

@@ -1,7 +1,6 @@
 """A repository in a bucket of Google Cloud Storage: created and committed by generation, checked by our own SHA-256."""
 
 import contextlib
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,7 @@ from orchestrator.repositories import probe, streams
 from orchestrator.repositories.gcs_bucket import ABSENT, CHUNK_BYTES, TIMEOUT_S, GcsBucket, client
 from orchestrator.repositories.gcs_errors import ConditionFailed
 from orchestrator.repositories.interface import Entry, Pointer, PointerToken, Upload
-from orchestrator.repositories.keys import PROBE, check_key, check_replaceable, check_staging
+from orchestrator.repositories.keys import check_key, check_replaceable, check_staging
 
 _THREADS: Final = 8
 _LAST_KEYS: Final = 2
@@ -32,12 +31,12 @@ class GcsRepository:
 
     def probe(self) -> None:
         """Refuse a server that ignores generations, on simple or on resumable uploads."""
-        area = PurePosixPath(f"{PROBE}{secrets.token_hex(8)}")
-        try:
+
+        def tried(area: PurePosixPath) -> None:
             probe.race(self, area)
             self._probe_resumable(area / "twice")
-        finally:
-            self.delete(area)
+
+        probe.below_an_area(self, tried)
 
     # --- writing ----------------------------------------------------------------------------------------------------
 

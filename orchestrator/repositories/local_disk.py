@@ -108,8 +108,9 @@ class Disk:
         try:
             self.rename_new(base, (base, fresh), (at, name))
         except FileExistsError:
-            os.close(made)
+            # Still locked, so that nobody else sweeps it away first.
             os.rmdir(fresh, dir_fd=base)
+            os.close(made)
             return
         if staging:
             self._alive[name] = made

@@ -5,6 +5,7 @@ until two ask at the same instant. So both are tried, several times.
 """
 
 import hashlib
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +14,10 @@ from typing import Final, Protocol, TypeVar
 
 from orchestrator.errors import KeyTaken, OutcomeUnknown, PointerMoved, RepositoryError
 from orchestrator.repositories.interface import Pointer, PointerToken
+from orchestrator.repositories.keys import PROBE
 
+_AREAS: Final = 3
+"""How often it is tried anew where others removed what was being tried."""
 _RACERS: Final = 8
 _ROUNDS: Final = 4
 _TRIES: Final = 20
@@ -36,6 +40,33 @@ class Racing(Located, Protocol):
     def read_pointer(self, key: PurePosixPath) -> Pointer | None: ...
 
     def swap_pointer(self, key: PurePosixPath, body: bytes, expected: PointerToken | None) -> PointerToken: ...
+
+
+class Cleared(Racing, Protocol):
+    """What can be tried, and cleared of it again."""
+
+    def delete(self, prefix: PurePosixPath) -> None: ...
+
+
+def below_an_area(store: Cleared, tried: Callable[[PurePosixPath], None]) -> None:
+    """Try a store below an area of its own, which is removed afterwards. Raises what `tried` does.
+
+    Where nobody knows who lives, `relbuild recover` takes the area for what a killed probe left. What was seen of the
+    store then says nothing, and it is tried anew.
+    """
+    for left in reversed(range(_AREAS)):
+        area = PurePosixPath(f"{PROBE}{secrets.token_hex(8)}")
+        mark, placed = area / "mark", False
+        try:
+            placed = _created(store, mark, b"a probe")
+            tried(area)
+        except RepositoryError:
+            if not left or not placed or store.read_pointer(mark) is not None:
+                raise
+        else:
+            return
+        finally:
+            store.delete(area)
 
 
 def race(store: Racing, area: PurePosixPath, *, rounds: int = _ROUNDS, racers: int = _RACERS) -> None:

@@ -5,7 +5,6 @@ The client never tries again by itself here: after a lost answer only the caller
 
 import contextlib
 import hashlib
-import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO
 from orchestrator.errors import KeyMissing, PointerMoved
 from orchestrator.repositories import probe, s3_probe, streams
 from orchestrator.repositories.interface import Entry, Pointer, PointerToken, Upload
-from orchestrator.repositories.keys import PROBE, check_key, check_replaceable, check_staging
+from orchestrator.repositories.keys import check_key, check_replaceable, check_staging
 from orchestrator.repositories.s3_bucket import CREATE, Bucket
 from orchestrator.repositories.s3_client import THREADS, client
 from orchestrator.repositories.s3_errors import ConditionFailed
@@ -53,13 +52,13 @@ class S3Repository:
 
         Also finds out whether it may copy what is moved: one whose copies could replace something may not.
         """
-        area = PurePosixPath(f"{PROBE}{secrets.token_hex(8)}")
-        try:
+
+        def tried(area: PurePosixPath) -> None:
             probe.race(self, area)
             s3_probe.require_parts(self._bucket, area / "twice")
             s3_probe.require_checksums(self._bucket, area / "wrong")
-        finally:
-            self.delete(area)
+
+        probe.below_an_area(self, tried)
         self._moves.find_way(rounds=s3_probe.ROUNDS)
 
     # --- writing ----------------------------------------------------------------------------------------------------

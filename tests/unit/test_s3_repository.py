@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -64,6 +65,41 @@ def placed(server: MemoryS3) -> dict[str, bytes]:
 
 def downloads(server: MemoryS3) -> int:
     return server.count("get_object", below="some/place/.staging-1/payload/")
+
+
+# --- the probe ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TidiedUp(MemoryS3):
+    """Somebody takes the area of a probe for a dead one's, as often as told, at one of the probe's requests."""
+
+    times: int = 1
+    at: int = 1
+    asked: int = 0
+
+    def put_object(self, **given: Any) -> dict[str, Any]:
+        with self.lock:
+            self.asked += 1
+            if self.asked % self.at == 0 and self.times:
+                self.times -= 1
+                for key in [key for key in self.objects if ".staging-probe-" in key]:
+                    del self.objects[key]
+        return super().put_object(**given)
+
+
+@pytest.mark.parametrize("at", range(2, 12))
+def test_a_probe_whose_area_is_removed_tries_anew(at: int) -> None:
+    server = TidiedUp(at=at)
+    S3Repository("bucket", prefix="some/place", connect=lambda: server).probe()
+    assert not server.times
+    assert not server.objects
+
+
+def test_a_store_that_loses_objects_is_refused_in_the_end() -> None:
+    server = TidiedUp(at=2, times=1000)
+    with pytest.raises(RepositoryError, match="so two publishers could"):
+        S3Repository("bucket", connect=lambda: server).probe()
 
 
 # --- who copies -----------------------------------------------------------------------------------------------------
