@@ -56,8 +56,6 @@ def judge_release(
         if read is not None:
             judge = SignatureJudge(trust=trust, gpg=Gpg.of(room, trust.keys.values()), now=now, ledger=ledger)
             manifest = _manifest(read, ledger)
-            if manifest is not None:
-                parts.refuse_unknown(expectations.targets, parts.targets_of(manifest), manifest.version)
             _judge(Case(folder=read, manifest=manifest, judge=judge, expectations=expectations,
                         identities=tuple(identities)))  # fmt: skip
     subject = read.files[MANIFEST].sha256 if read and MANIFEST in read.files else ""
@@ -65,6 +63,9 @@ def judge_release(
         subject=subject, project=manifest.project if manifest else trust.project,
         version=manifest.version if manifest else expectations.version, now=now,
     )  # fmt: skip
+    # A manifest that nobody vouches for is not asked what the release has.
+    if manifest is not None and result.signature_verified:
+        parts.refuse_unknown(expectations.targets, parts.targets_of(manifest), manifest.version)
     if not result.passed or read is None or manifest is None or expectations.targets:
         return result, None
     files = tuple((PurePosixPath(name), file.sha256) for name, file in sorted(read.files.items()))

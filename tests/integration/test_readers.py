@@ -178,6 +178,10 @@ def test_a_target_that_nobody_has_is_its_own_error(shop: Shop) -> None:
         assert "'sparc'" in done.err
         assert all(target in done.err for target in TARGETS)
     assert not (shop.folder / "got").exists()
+    # What a manifest says that nobody signed is not repeated.
+    made.write("manifest.json", made.read("manifest.json").replace(b'"aarch64"', b'"sparc"'))
+    forged = shop.run("verify", made.folder, "--target", "riscv64", *TRUST)
+    assert (forged.code, "is NOT verified" in forged.out, "it has" in forged.err) == (40, True, False), forged.err
     both = shop.read("fetch", "1.0.0", "--target", "armv7", "--only", "manifest.json")
     assert both.code == 2
 
