@@ -98,16 +98,11 @@ def promote(
         recover_before(desk)
     with watch(DUPLICATE):
         files = listed_files(release)
-        earlier = _earlier(desk, release.version, files)
-    if earlier is not None:
-        with desk.alone():
-            return _already(desk, earlier, watch)
+    done = _promoted_before(desk, release.version, files, watch)
+    if done is not None:
+        return done
     if again:
-        raise PolicyViolation(
-            f"{release.version} was taken when it was judged, and is free now: something was removed from"
-            f" {repository.location}",
-            next_step="`relbuild audit verify` says what is missing there; publish again to have it judged anew",
-        )
+        raise _freed(release.version, repository)
     draft = Draft(desk=desk, staging=new_staging())
     try:
         with draft.kept_or_removed():
@@ -116,11 +111,9 @@ def promote(
                 return _claim_and_finish(draft, claim, watch)
     except _Dropped:
         # It may have been dropped because the version is out: then that is what is told.
-        with watch(DUPLICATE):
-            earlier = _earlier(desk, release.version, files)
-        if earlier is not None:
-            with desk.alone():
-                return _already(desk, earlier, watch)
+        done = _promoted_before(desk, release.version, files, watch)
+        if done is not None:
+            return done
         raise AtomicPublishError(
             f"`relbuild recover` took this publish of {release.version} for a dead one, and dropped what it staged",
             next_step="publish it again",
@@ -129,6 +122,13 @@ def promote(
 
 class _Dropped(Exception):
     """Somebody dropped our staging area, and nothing is claimed by it."""
+
+
+def _freed(version: str, repository: Repository) -> PolicyViolation:
+    return PolicyViolation(
+        f"{version} was taken when it was judged, and is free now: something was removed from {repository.location}",
+        next_step="`relbuild audit verify` says what is missing there; publish again to have it judged anew",
+    )
 
 
 def refuse_unfit(release: VerifiedRelease, outcomes: Sequence[RuleOutcome], terms: Terms) -> None:
@@ -254,6 +254,18 @@ def _earlier(desk: Desk, version: str, files: Sequence[IndexedFile]) -> Publishe
 
 
 # --- what it gave ------------------------------------------------------------------------------------------------
+
+
+def _promoted_before(
+    desk: Desk, version: str, files: Sequence[IndexedFile], watch: Stopwatch
+) -> Promotion | None:  # fmt: skip
+    """Give the promotion of the same bytes by somebody else, or None where nobody made one. Raises DuplicateVersion."""
+    with watch(DUPLICATE):
+        earlier = _earlier(desk, version, files)
+    if earlier is None:
+        return None
+    with desk.alone():
+        return _already(desk, earlier, watch)
 
 
 def _already(desk: Desk, earlier: Published | Claimed, watch: Stopwatch) -> Promotion:

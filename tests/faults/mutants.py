@@ -43,7 +43,7 @@ MUTANTS = (
     _mutant("a dropped area is claimed", "promote", "if not is_whole(", "if False and not is_whole(",
             f"{_OVERTAKEN}[recovery-objects]"),
     _mutant("a dropped area of a version that is out is a failure", "promote",
-            "        if earlier is not None:\n            with", "        if earlier is None:\n            with",
+            "        if done is not None:\n            return done\n        raise", "        raise",
             "test_overtaken_by_a_publisher_and_then_by_who_tidies_up"),
     _mutant("a finished area is taken for a dropped one", "promote",
             " and read_or_none(repository, key) != claim.audit:", ":", f"{_OVERTAKEN}[another version-objects]"),
