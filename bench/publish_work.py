@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from bench.index import filled
 from orchestrator.canonical import Json, canonical_json
 from orchestrator.events import Event
-from orchestrator.policy import RULES, PublicationPolicy, enforce
+from orchestrator.policy import RULES, enforce
 from orchestrator.policy_evidence import Approval, GateReport, PolicyEvidence, PublishedArtifact
 from orchestrator.publication import Promotion, RepositoryRules, RuleOutcome
+from orchestrator.publication_policy import PublicationPolicy
 from orchestrator.publish.desk import Terms
 from orchestrator.publish.index import encode_index
 from orchestrator.publish.index_keys import RepositoryTrust, audit_keys_of, open_keys

@@ -1,9 +1,8 @@
 """What a release must show before it is published: rules as values, judged without input or output, failing closed."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from orchestrator.errors import (
     DuplicateVersion,
@@ -16,53 +15,11 @@ from orchestrator.errors import (
     VerificationRequired,
 )
 from orchestrator.policy_evidence import PolicyEvidence, PublishedArtifact
-from orchestrator.publication import PolicyMode, RuleOutcome
+from orchestrator.publication import RuleOutcome
+from orchestrator.publication_policy import IMMUTABILITY, SIGNATURES, VERIFICATION, PublicationPolicy
 from orchestrator.publishing_rules import Waiver
 
-# --- the policy --------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublicationPolicy:
-    """Which rules count, and whether a broken one stops. "immutability" always does."""
-
-    mode: PolicyMode
-    rules: tuple[str, ...]
-    approvals: int = 1
-    """How many different keys must approve, where that rule is on."""
-    waivers: tuple[Waiver, ...] = ()
-    firm: frozenset[str] = frozenset()
-    """Rules that stop in the lenient mode, too."""
-    not_asked: tuple[tuple[str, str], ...] = ()
-    """Usual rules that are off, each with the reason: reports and audits tell."""
-    again: bool = False
-    """Whether these very bytes are published or claimed already: only that they are those can still be refused."""
-
-    STRICT: ClassVar["PublicationPolicy"]
-    LENIENT: ClassVar["PublicationPolicy"]
-
-    def requiring(self, *rules: str) -> "PublicationPolicy":
-        """Turn rules on. Unknown ones stay in, and fail."""
-        return dataclasses.replace(self, rules=tuple(dict.fromkeys((*self.rules, *rules))))
-
-    def without(self, *rules: str) -> "PublicationPolicy":
-        """Turn rules off; immutability stays on."""
-        return dataclasses.replace(self, rules=tuple(rule for rule in self.rules if rule not in rules))
-
-    def unasked(self, rule: str, why: str) -> "PublicationPolicy":
-        """Turn a rule off, and let every judgement say so."""
-        return dataclasses.replace(self.without(rule), not_asked=(*self.not_asked, (rule, why)))
-
-    def waived(self, rule: str) -> str:
-        """Say who lets a release pass that breaks a rule, and why; "" where it stops."""
-        if rule == IMMUTABILITY:
-            return ""
-        if self.again and rule not in {VERIFICATION, SIGNATURES}:
-            return JUDGED_BEFORE
-        for waiver in self.waivers:
-            if waiver.rule == rule and waiver.reason.strip() and waiver.by.strip():
-                return f"{waiver.reason} (by {waiver.by})"
-        return "the policy is lenient" if self.mode is PolicyMode.LENIENT and rule not in self.firm else ""
+# --- the judgement -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,10 +228,6 @@ def _approved(policy: PublicationPolicy, evidence: PolicyEvidence) -> Verdict:
     return Held(text=f"approved by {', '.join(sorted(people))}")
 
 
-IMMUTABILITY: Final = "immutability"
-VERIFICATION: Final = "verification"
-SIGNATURES: Final = "signatures"
-JUDGED_BEFORE: Final = "the version was judged when it was claimed"
 RULES: Final[Mapping[str, Rule]] = {
     rule.name: rule
     for rule in (
@@ -298,9 +251,3 @@ RULES: Final[Mapping[str, Rule]] = {
     )
 }
 _ERRORS: Final[Mapping[str, type[PublicationError]]] = {rule.error.__name__: rule.error for rule in RULES.values()}
-_USUAL: Final = (
-    IMMUTABILITY, VERIFICATION, "validation", "manifest", "sbom", "provenance", SIGNATURES, "targets",
-)  # fmt: skip
-
-PublicationPolicy.STRICT = PublicationPolicy(mode=PolicyMode.STRICT, rules=_USUAL)
-PublicationPolicy.LENIENT = PublicationPolicy(mode=PolicyMode.LENIENT, rules=_USUAL)

@@ -12,8 +12,9 @@ from orchestrator import verify
 from orchestrator.errors import MetadataMissing, VerificationRequired
 from orchestrator.manifest import MANIFEST, DocumentKind
 from orchestrator.model import ArtifactKind, StagedRelease
-from orchestrator.policy import RULES, Broken, Held, PublicationPolicy, Rule, Verdict
+from orchestrator.policy import RULES, Broken, Held, Rule, Verdict
 from orchestrator.policy_evidence import Approval, GateReport, PolicyEvidence, PublishedArtifact
+from orchestrator.publication_policy import PublicationPolicy
 from orchestrator.staged import StagedDocument, read_documents, read_staged
 from orchestrator.trust import ARMOR, ATTESTATION, BUNDLE, ENCRYPTED, Check, VerificationResult
 from orchestrator.validation_evidence import Validation

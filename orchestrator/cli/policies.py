@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.promotion import Wishes
     from orchestrator.cli.publisher import Publisher
     from orchestrator.model import Matrix
-    from orchestrator.policy import PublicationPolicy
+    from orchestrator.publication_policy import PublicationPolicy
     from orchestrator.publishing_rules import RuleWaiver
 
 VALIDATION: Final = ("validation",)
@@ -37,7 +37,7 @@ def policy_of(
     wishes: "Wishes", opened: "Publisher", matrix: "Matrix | None", today: date
 ) -> "tuple[PublicationPolicy, tuple[str, ...]]":  # fmt: skip
     """Give the policy, and what the report is to say of waivers that lift nothing."""
-    from orchestrator.policy import PublicationPolicy  # noqa: PLC0415  (heavy, and --help does not need it)
+    from orchestrator.publication_policy import PublicationPolicy  # noqa: PLC0415  (heavy, and --help does not need it)
 
     mode = wishes.policy or opened.rules.mode
     chosen = PublicationPolicy.LENIENT if mode is PolicyMode.LENIENT else PublicationPolicy.STRICT

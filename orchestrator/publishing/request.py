@@ -6,11 +6,12 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator.events import Observer
-from orchestrator.policy import Judgement, PublicationPolicy
+from orchestrator.policy import Judgement
 from orchestrator.policy_evidence import Approval, GateReport
 from orchestrator.publication import (
     IndexKeys,
 )
+from orchestrator.publication_policy import PublicationPolicy
 from orchestrator.publish.desk import Terms
 from orchestrator.publish.report import PublicationReport
 from orchestrator.publish.version_guard import VersionGuard

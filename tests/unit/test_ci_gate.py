@@ -21,8 +21,9 @@ from orchestrator.ci_gate.signed_file import SignedChecks, checks_json, signatur
 from orchestrator.ci_rules import CheckRules, ChecksFrom
 from orchestrator.cli import wire
 from orchestrator.errors import PolicyViolation
-from orchestrator.policy import RULES, Held, PublicationPolicy
+from orchestrator.policy import RULES, Held
 from orchestrator.policy_evidence import GateReport, PolicyEvidence
+from orchestrator.publication_policy import PublicationPolicy
 from orchestrator.publish.version_guard import VersionGuard, judge_version
 from orchestrator.signing import key_file, new_keys, public_keys, trust_file
 from orchestrator.signing_rules import PassphraseFrom, PassphraseSource

@@ -11,16 +11,14 @@ import pytest
 from orchestrator import errors
 from orchestrator.errors import DuplicateVersion, PolicyViolation, VerificationRequired
 from orchestrator.policy import (
-    IMMUTABILITY,
-    JUDGED_BEFORE,
     RULES,
     Held,
-    PublicationPolicy,
     Rule,
     enforce,
     refuse_broken,
 )
 from orchestrator.policy_evidence import Approval, GateReport, PolicyEvidence, PublishedArtifact, ask_gates
+from orchestrator.publication_policy import IMMUTABILITY, JUDGED_BEFORE, PublicationPolicy
 from orchestrator.publishing_evidence import OUR_RULES
 from orchestrator.publishing_rules import WAIVABLE, Waiver
 from orchestrator.trust import Check, Evidence, VerificationResult

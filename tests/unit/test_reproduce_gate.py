@@ -11,8 +11,9 @@ import pytest
 from builders.world import Axis
 from orchestrator.errors import PolicyViolation, SigningFailed
 from orchestrator.model import Artifact, ArtifactKind, StagedRelease
-from orchestrator.policy import PublicationPolicy, enforce, refuse_broken
+from orchestrator.policy import enforce, refuse_broken
 from orchestrator.policy_evidence import GateReport, PolicyEvidence
+from orchestrator.publication_policy import PublicationPolicy
 from orchestrator.reproduce import gate, history, signed
 from orchestrator.reproduce.form import result_json, statement_json
 from orchestrator.reproduce.values import (

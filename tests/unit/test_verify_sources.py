@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import DigestMismatch, ManifestInvalid, TooFewSignatures, VerificationError
-from orchestrator.policy import PublicationPolicy, enforce
+from orchestrator.policy import enforce
 from orchestrator.policy_evidence import PolicyEvidence, PublishedArtifact
 from orchestrator.publication import RuleOutcome
+from orchestrator.publication_policy import PublicationPolicy
 from orchestrator.publishing_evidence import gather, read_candidate
 from orchestrator.trust import ENCRYPTED, VerifiedRelease
 from orchestrator.verify import Expectations, load_trust, summary_statement, verify_release, with_summary
